@@ -1,0 +1,90 @@
+"""Connects to a Ray cluster or starts one here, and holds a request against what the cluster has."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import ray
+from ray.train import ScalingConfig
+
+from raytrainer.errors import Problem, ResourcesError
+
+
+def connect(cpus_needed: int) -> None:
+    """Make sure that this program is connected to Ray.
+
+    A program that called ``ray.init`` keeps what it has; else ``RAY_ADDRESS`` names the cluster; else Ray is started
+    on this machine, with a slot for every worker even where there are fewer cores.
+
+    Args:
+        cpus_needed: CPU slots that the job asks for.
+    """
+    if ray.is_initialized():
+        return
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address)
+        return
+    # "local": without an address Ray joins a cluster that somebody else left on this machine.
+    ray.init(address="local", num_cpus=max(os.cpu_count() or 1, cpus_needed), include_dashboard=False)
+
+
+def default_scaling() -> ScalingConfig:
+    """Return one worker a GPU of the cluster, or one CPU worker where it has no GPU."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    return ScalingConfig(num_workers=max(gpus, 1), use_gpu=gpus > 0)
+
+
+def worker_resources(scaling: ScalingConfig) -> dict[str, float]:
+    """Return what one worker asks for, by Ray's resource names, without zeros."""
+    asked: dict[str, Any] = scaling._resources_per_worker_not_none
+    return {name: float(amount) for name, amount in asked.items() if amount}
+
+
+def cpus(scaling: ScalingConfig | None) -> int:
+    """Return the CPU slots that all workers ask for."""
+    if scaling is None:
+        return 1
+    return math.ceil(worker_resources(scaling).get("CPU", 0.0) * scaling.max_workers)
+
+
+def check_supply(scaling: ScalingConfig) -> None:
+    """Refuse at once a request that the cluster can never meet, where Ray would wait without end.
+
+    Args:
+        scaling: the request.
+
+    Raises:
+        ResourcesError: with request and supply side by side.
+    """
+    if _grows():
+        return
+    asked = worker_resources(scaling)
+    nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = sum(_fit(asked, node) for node in nodes)
+    if slots >= scaling.min_workers:
+        return
+    supply = {name: sum(node.get(name, 0.0) for node in nodes) for name in asked}
+    raise ResourcesError(
+        Problem(
+            setting="scaling_config.num_workers",
+            value=scaling.num_workers,
+            reason=f"each worker asks for {_list(asked)}; the cluster has {_list(supply)} on {len(nodes)} node(s),"
+            f" room for {slots} worker(s), and no autoscaler that could bring more",
+            fix=f"ScalingConfig(num_workers={max(slots, 1)}, ...), or a cluster that is larger",
+        )
+    )
+
+
+def _fit(asked: dict[str, float], node: dict[str, float]) -> int:
+    return min((int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()), default=1_000_000)
+
+
+def _list(resources: dict[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+
+
+def _grows() -> bool:
+    # The only place where Ray 2.60 says so; None on a cluster without an autoscaler's configuration.
+    return ray._private.state.state.get_max_resources_from_cluster_config() is not None

@@ -1,0 +1,93 @@
+"""What rank 0 tells the driver while a run goes on: small, plain, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of the start-up ended on rank 0.
+
+    Args:
+        name: what was done, for example ``imports`` or ``model``.
+        seconds: how long it took.
+    """
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Began:
+    """Training begins: what is known once the trainer stands on the workers.
+
+    Args:
+        step: optimizer steps already done (not 0 after a resume).
+        max_steps: optimizer steps in all.
+        world_size: number of workers.
+        batch_size: examples an optimizer step, over all workers and accumulation.
+        arguments: TrainingArguments as transformers used them, JSON types, secrets left out.
+        model_config: the model's configuration, JSON types, empty for a model without one.
+        precision: ``bf16``, ``fp16`` or ``fp32``.
+    """
+
+    step: int
+    max_steps: int
+    world_size: int
+    batch_size: int
+    precision: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    model_config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """transformers logged: training metrics, or those of an evaluation (names begin with ``eval_``).
+
+    Args:
+        step: optimizer steps done.
+        max_steps: optimizer steps in all.
+        epoch: epochs done, None outside training.
+        metrics: name to number, as transformers names them.
+        time: seconds since the Unix epoch, on the worker.
+        samples_per_second: training examples a second over all workers since the last log, None when nothing
+            was trained in between.
+    """
+
+    step: int
+    max_steps: int
+    epoch: float | None
+    metrics: dict[str, float]
+    time: float
+    samples_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written.
+
+    Args:
+        step: optimizer steps done.
+        path: its folder.
+    """
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line that the user should see once: a choice made, or a warning.
+
+    Args:
+        text: the line.
+        warning: whether it tells of something that the user may want to change.
+    """
+
+    text: str
+    warning: bool = False
+
+
+Event = Phase | Began | Logged | Saved | Note

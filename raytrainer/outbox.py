@@ -1,0 +1,28 @@
+"""A worker's way to the driver. Imports nothing heavy: the worker times its imports through it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from raytrainer.events import Event, Note, Phase
+
+
+class Outbox:
+    """Worker: sends events to the driver's relay from rank 0, without waiting; other ranks send nothing."""
+
+    def __init__(self, relay: Any, rank: int) -> None:
+        self._relay = relay if rank == 0 else None
+
+    def send(self, event: Event) -> None:
+        if self._relay is not None:
+            self._relay.push.remote(event)
+
+    def phase(self, name: str, since: float) -> float:
+        """Send that a phase ended that began at ``since`` (time.monotonic), and return the time now."""
+        now = time.monotonic()
+        self.send(Phase(name, now - since))
+        return now
+
+    def note(self, text: str, warning: bool = False) -> None:
+        self.send(Note(text, warning))

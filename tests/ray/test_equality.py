@@ -1,0 +1,60 @@
+"""RayTrainer on two workers does what bare transformers does under torchrun with two processes, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.train import RunConfig, ScalingConfig
+
+import raytrainer
+from tests.ray.recipes import RECIPES, without_times
+
+pytestmark = pytest.mark.ray
+HERE = Path(__file__).parent
+
+
+def torchrun(recipe: str, folder: Path) -> Any:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(HERE / "under_torchrun.py"), recipe]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, env={**os.environ}, check=False)
+    assert done.returncode == 0, done.stderr
+    return pickle.loads((folder / "result.pickle").read_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_two_workers_equal_torchrun_with_two_processes(name: str, tmp_path: Path, ray_cluster: None) -> None:
+    output, history, evaluation, prediction, weights = torchrun(name, tmp_path)
+    recipe = RECIPES[name]
+    kind = "RaySeq2SeqTrain" if recipe.seq2seq else "RayTrain"
+    arguments = getattr(raytrainer, f"{kind}ingArguments")(output_dir=tmp_path / "ray", **recipe.arguments)
+    parts = recipe.build()
+    trainer = getattr(raytrainer, f"{kind}er")(
+        args=arguments,
+        scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(storage_path=str(tmp_path / "storage"), name=name),
+        loss_scale="transformers",
+        **parts,
+    )
+
+    ours = trainer.train()
+
+    assert ours.global_step == output.global_step == 10
+    assert ours.training_loss == output.training_loss
+    assert without_times(ours.metrics) == without_times(output.metrics)
+    assert trainer.model is parts["model"]
+    for key, tensor in trainer.model.state_dict().items():
+        assert np.array_equal(tensor.numpy(), weights[key]), key
+
+    assert without_times(trainer.evaluate()) == without_times(evaluation)
+    predicted = trainer.predict(parts["eval_dataset"])
+    assert np.array_equal(predicted.predictions, prediction.predictions)
+    assert np.array_equal(predicted.label_ids, prediction.label_ids)
+    assert without_times(predicted.metrics) == without_times(prediction.metrics)
+    assert [without_times(entry) for entry in trainer.state.log_history] == [without_times(e) for e in history]
