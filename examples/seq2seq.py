@@ -64,7 +64,7 @@ def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--num-workers", type=int, default=2, help="Ray Train workers")
-    parser.add_argument("--max-steps", type=int, default=800, help="optimizer steps")
+    parser.add_argument("--max-steps", type=int, default=600, help="optimizer steps")
     parser.add_argument("--train-examples", type=int, default=20_000, help="dates to train on")
     parser.add_argument("--eval-examples", type=int, default=500, help="dates to evaluate on")
     parser.add_argument("--output-dir", type=Path, default=Path("out/dates"), help="folder for the model")
@@ -88,6 +88,7 @@ def training_arguments(options: argparse.Namespace) -> RaySeq2SeqTrainingArgumen
         save_strategy="no",
         predict_with_generate=True,
         generation_max_length=16,
+        ddp_find_unused_parameters=False,
         report_to="mlflow",
     )
 
@@ -102,8 +103,8 @@ def small_t5(tokenizer: PreTrainedTokenizerBase) -> T5ForConditionalGeneration:
         num_heads=4,
         num_layers=2,
         dropout_rate=0.0,
-        decoder_start_token_id=tokenizer.pad_token_id,
     )
+    config.decoder_start_token_id = tokenizer.pad_token_id
     return T5ForConditionalGeneration(config)
 
 
@@ -115,7 +116,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, rows: dict[str, list[str]]) -> 
 def exact_match(tokenizer: PreTrainedTokenizerBase, prediction: EvalPrediction) -> dict[str, float]:
     """Count the dates of which every character is right."""
     written, wanted = (
-        tokenizer.batch_decode(np.where(ids < 0, tokenizer.pad_token_id, ids), skip_special_tokens=True)
+        # -100 fills rows up to the longest one; it is no token
+        tokenizer.batch_decode(np.where(np.equal(ids, -100), tokenizer.pad_token_id, ids), skip_special_tokens=True)
         for ids in (prediction.predictions, prediction.label_ids)
     )
     return {"exact_match": float(np.mean([one == other for one, other in zip(written, wanted, strict=True)]))}

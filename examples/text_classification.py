@@ -1,6 +1,9 @@
 """In which language is a name? A small encoder trained on two Ray Train workers, on names from babel's locale data.
 
 What a script for transformers alone would have otherwise: the two names imported from raytrainer, and scaling_config.
+
+Measured on the same split (babel 2.18): this model 81% accuracy; logistic regression on TF-IDF of whole words 58%,
+on TF-IDF of character 1- to 3-grams 86%. For 6,269 short names the linear model is hard to beat from scratch.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from babel import Locale
 from datasets import ClassLabel, Dataset, Features, Value
 from ray.train import ScalingConfig
@@ -56,8 +60,7 @@ def main() -> None:
     if trainer.is_world_process_zero():
         store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         print(f"accuracy: {trainer.state.best_metric:.1%} of {len(evaluation)} names that training never saw")
-        print(f"          (always the most frequent language: {majority(evaluation):.1%};")
-        print("          logistic regression on words: 53.3%, on character 1- to 3-grams: 85.3%)")
+        print(f"          (always guessing the most frequent language: {majority(evaluation):.1%})")
         print(f"model:    {options.output_dir / 'model'}")
         print(f"MLflow:   {sys.executable} -m mlflow ui --backend-store-uri {store}")
 
@@ -66,7 +69,7 @@ def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--num-workers", type=int, default=2, help="Ray Train workers")
-    parser.add_argument("--max-steps", type=int, default=500, help="optimizer steps")
+    parser.add_argument("--max-steps", type=int, default=800, help="optimizer steps")
     parser.add_argument("--output-dir", type=Path, default=Path("out/names"), help="folder for checkpoints and model")
     return parser.parse_args()
 
@@ -88,6 +91,7 @@ def training_arguments(options: argparse.Namespace) -> RayTrainingArguments:
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
+        ddp_find_unused_parameters=False,
         report_to="mlflow",
     )
 
@@ -142,7 +146,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, rows: dict[str, list[str]]) -> 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     """Count the names whose language was recognised."""
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+    return {"accuracy": float(np.mean(np.argmax(prediction.predictions, axis=-1) == prediction.label_ids))}
 
 
 def majority(names: Dataset) -> float:

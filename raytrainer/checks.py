@@ -69,18 +69,39 @@ def _constructors(kind: type) -> Iterator[list[inspect.Parameter]]:
             yield list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
 
 
-def arguments(kind: type[Trainer], given: object) -> None:
-    """Check that the training arguments are of the class that the trainer needs.
+def arguments(kind: type[Trainer], bound: dict[str, Any]) -> TrainingArguments | None:
+    """Find the training arguments among what the constructor was given, under whatever name.
+
+    Args:
+        kind: the trainer's class.
+        bound: argument name to value.
+
+    Returns:
+        The arguments; None where there are none and transformers would make them.
 
     Raises:
-        ArgumentsError: they are not.
+        ArgumentsError: they are not of the class that the trainer needs, or are not there.
     """
     needed = Seq2SeqTrainingArguments if issubclass(kind, Seq2SeqTrainer) else TrainingArguments
+    given = bound.get("args")
+    if given is None:
+        given = next((value for value in bound.values() if isinstance(value, TrainingArguments)), None)
     if isinstance(given, needed):
-        return
+        return given
     name = f"Ray{needed.__name__}"
-    fix = f"args={name}(**...)" if isinstance(given, dict) else f"args={name}(output_dir=...)"
-    _refuse("args", given, f"{kind.__name__} needs {needed.__name__}, this is {type(given).__name__}", fix)
+    if given is not None:
+        fix = f"args={name}(**...)" if isinstance(given, dict) else f"args={name}(output_dir=...)"
+        _refuse("args", given, f"{kind.__name__} needs {needed.__name__}, this is {type(given).__name__}", fix)
+    if needed is not TrainingArguments or constructor_of_its_own(kind):
+        _refuse("args", None, f"{kind.__name__} needs {needed.__name__}", f"args={name}(output_dir=...)")
+    return None
+
+
+def constructor_of_its_own(kind: type[Trainer]) -> bool:
+    """Tell whether the class has a constructor that may make what transformers' is otherwise given."""
+    transparent = {Trainer, Seq2SeqTrainer}
+    own = (base for base in kind.__mro__[: kind.__mro__.index(Trainer)] if "__init__" in vars(base))
+    return any(base not in transparent and not base.__module__.startswith("raytrainer.") for base in own)
 
 
 def own(
@@ -154,10 +175,11 @@ def _scaling(scaling: ScalingConfig, given: TrainingArguments) -> list[Problem]:
     return problems
 
 
-def constructor(bound: dict[str, Any], given: TrainingArguments) -> None:
+def constructor(kind: type[Trainer], bound: dict[str, Any], given: TrainingArguments) -> None:
     """Check what the constructor was given; all that is wrong is told at once.
 
     Args:
+        kind: the trainer's class.
         bound: argument name to value.
         given: the training arguments.
 
@@ -165,6 +187,8 @@ def constructor(bound: dict[str, Any], given: TrainingArguments) -> None:
         ArgumentsError: with every problem found.
     """
     problems = [*_model(bound), *_data(bound, given), *_callables(bound, given), *_optimizers(bound), *_given(given)]
+    if not constructor_of_its_own(kind):
+        problems += _missing(bound, given)
     if problems:
         raise ArgumentsError(*problems)
 
@@ -173,8 +197,6 @@ def _model(bound: dict[str, Any]) -> Iterator[Problem]:
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     model, model_init = bound.get("model"), bound.get("model_init")
-    if model is None and model_init is None:
-        yield Problem("model", None, "there is nothing to train", "model=AutoModelFor...from_pretrained(...)")
     if model is not None and model_init is not None:
         yield Problem(
             "model_init",
@@ -215,7 +237,12 @@ def _data(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]:
         yield Problem("train_dataset", "0 examples", "there is nothing to train on", "a dataset with examples in it")
     if isinstance(evaluation, str):
         yield Problem("eval_dataset", evaluation, "it is a text, no dataset", "eval_dataset=datasets['validation']")
-    if given.eval_strategy != "no" and evaluation is None:
+
+
+def _missing(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]:
+    if bound.get("model") is None and bound.get("model_init") is None:
+        yield Problem("model", None, "there is nothing to train", "model=AutoModelFor...from_pretrained(...)")
+    if given.eval_strategy != "no" and bound.get("eval_dataset") is None:
         yield Problem(
             "args.eval_strategy",
             given.eval_strategy.value,
@@ -308,7 +335,7 @@ def train_call(
     """
     call = inspect.signature(trainer._kind.train).bind(trainer, *args, **kwargs)
     given: TrainingArguments = trainer.args
-    if trainer.__dict__.get("train_dataset") is None and _stock(trainer._kind, "get_train_dataloader"):
+    if _lacks(trainer, "train_dataset", "get_train_dataloader"):
         _refuse("train_dataset", None, "there is nothing to train on", "train_dataset=... in the constructor")
     if call.arguments.get("trial") is not None:
         no_search_yet()
@@ -341,11 +368,9 @@ def evaluate_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         ArgumentsError: there is nothing to evaluate on.
     """
     given = args[0] if args else kwargs.get("eval_dataset")
-    if given is None and trainer.__dict__.get("eval_dataset") is None and _stock(trainer._kind, "get_eval_dataloader"):
-        _refuse(
-            "eval_dataset", None, "there is nothing to evaluate on", "trainer.evaluate(dataset), or eval_dataset="
-            " in the constructor"
-        )
+    if given is None and _lacks(trainer, "eval_dataset", "get_eval_dataloader"):
+        fix = "trainer.evaluate(dataset), or eval_dataset=... in the constructor"
+        _refuse("eval_dataset", None, "there is nothing to evaluate on", fix)
 
 
 def no_search_yet() -> NoReturn:
@@ -362,8 +387,11 @@ def no_search_yet() -> NoReturn:
     )
 
 
-def _stock(kind: type[Trainer], method: str) -> bool:
-    return getattr(kind, method) is getattr(Trainer, method)
+def _lacks(trainer: Any, dataset: str, loader: str) -> bool:
+    """Tell whether a dataset is not there, and nothing of the user's own that could make one."""
+    if vars(trainer).get(dataset) is not None or constructor_of_its_own(trainer._kind):
+        return False
+    return getattr(trainer._kind, loader) is getattr(Trainer, loader)
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -62,7 +62,7 @@ def check_supply(scaling: ScalingConfig) -> None:
         return
     asked = worker_resources(scaling)
     nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    slots = sum(_fit(asked, node) for node in nodes)
+    slots = room(asked, nodes)
     if slots >= scaling.min_workers:
         return
     supply = {name: sum(node.get(name, 0.0) for node in nodes) for name in asked}
@@ -77,8 +77,17 @@ def check_supply(scaling: ScalingConfig) -> None:
     )
 
 
-def _fit(asked: dict[str, float], node: dict[str, float]) -> int:
-    return min((int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()), default=1_000_000)
+def room(asked: dict[str, float], nodes: list[dict[str, float]]) -> int:
+    """Count the workers that fit on the nodes, each worker on one node.
+
+    Args:
+        asked: what one worker asks for, at least one resource.
+        nodes: what each node has in all.
+
+    Returns:
+        The number of workers.
+    """
+    return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
 
 
 def _list(resources: dict[str, float]) -> str:

@@ -87,7 +87,7 @@ def device_facts(rank: int, *, use_cpu: bool) -> DeviceFacts:
     other = torch.accelerator.current_accelerator()
     if other is None:
         return _this_cpu(rank)
-    from transformers.utils import is_torch_bf16_gpu_available
+    from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
     return DeviceFacts(rank, other.type, other.type, None, is_torch_bf16_gpu_available(), fp16=True, tf32=False)
 

@@ -89,13 +89,12 @@ class DriverSide:
             UserError: something passed is wrong.
         """
         bound = checks.bind(kind, args, kwargs)
-        arguments = bound.get("args")
+        arguments = checks.arguments(kind, bound)
         if arguments is None:
             arguments = RayTrainingArguments(output_dir="tmp_trainer")
             kwargs = {**kwargs, "args": arguments}
-        checks.arguments(kind, arguments)
         checks.own(scaling_config, run_config, precision, loss_scale, arguments)
-        checks.constructor(bound, arguments)
+        checks.constructor(kind, bound, arguments)
         self = cls.__new__(cls)
         vars(self).update({name: value for name, value in bound.items() if name != "model"})
         vars(self).update(

@@ -1,4 +1,4 @@
-"""Which precision a run computes in: a request, the arguments and the facts of every worker's device in, one choice out."""
+"""Which precision a run computes in, decided once from what was asked for and what every worker's device can do."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ __all__ = [
 REQUESTS = ("auto", "bf16", "fp16", "fp32")
 _NEEDS = {
     "bf16": "bf16 needs NVIDIA compute capability 8.0, AMD MI200, a TPU or newer",
-    "fp16": "fp16 with gradient scaling needs a GPU (accelerate refuses it on a TPU and trains in fp32, without a word, "
-    "on a CPU)",
+    "fp16": "fp16 with gradient scaling needs a GPU (on a CPU transformers would quietly train in fp32)",
     "tf32": "TF32 needs NVIDIA compute capability 8.0 or newer",
 }
 
@@ -110,7 +109,7 @@ def conflicting_precision(request: str | None, arguments: Mapping[str, Any]) -> 
 
 
 def _impossible(request: str | None, arguments: Mapping[str, Any], workers: Sequence[DeviceFacts]) -> list[Problem]:
-    asked = [("precision", request, request)] if request in ("bf16", "fp16") else []
+    asked: list[tuple[str, object, str]] = [("precision", request, str(request))] if request in ("bf16", "fp16") else []
     asked += [
         (field, True, needs)
         for field, needs in (("bf16", "bf16"), ("fp16", "fp16"), ("bf16_full_eval", "bf16"), ("tf32", "tf32"))
@@ -121,7 +120,7 @@ def _impossible(request: str | None, arguments: Mapping[str, Any], workers: Sequ
     return [
         Problem(field, value, f"{_NEEDS[needs]}; not so {_names(unable)}", fixes.get(field, f"leave {field} out"))
         for field, value, needs in asked
-        if needs and (unable := [device for device in workers if not _can(device, needs)])
+        if (unable := [device for device in workers if not _can(device, needs)])
     ]
 
 
@@ -145,7 +144,8 @@ def _best(workers: Sequence[DeviceFacts]) -> Precision:
     if not without_fp16:
         return Precision("fp16", f"fp16 with gradient scaling on {_names(workers)}, because {no_bf16}")
     return Precision(
-        "fp32", f"fp32 on {_names(workers)}, because {no_bf16}, nor fp16 with gradient scaling on {_names(without_fp16)}"
+        "fp32",
+        f"fp32 on {_names(workers)}, because {no_bf16}, nor fp16 with gradient scaling on {_names(without_fp16)}",
     )
 
 

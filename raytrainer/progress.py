@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TextIO
 
 from raytrainer.events import Began, Event, Logged, Note, Phase
-from raytrainer.progress_screens import LiveScreen, PlainScreen, QuietScreen, Screen
+from raytrainer.progress_live import LiveScreen
+from raytrainer.progress_screens import PlainScreen, QuietScreen, Screen
 from raytrainer.progress_view import View, duration, number
 
 _SPEED_SUFFIXES = ("_runtime", "_per_second", "_model_preparation_time", "total_flos", "epoch")
@@ -59,6 +60,7 @@ class Progress:
             case Phase():
                 self.phases[event.name] = event.seconds
                 self._view = replace(self._view, status=f"starting ({self._phases_text()})")
+                self._screen.show(self._line())
             case Began():
                 self._begin(event)
             case Logged():
@@ -120,7 +122,7 @@ class Progress:
             shown = [f"{name} {number(value)}" for name, value in metrics.items()]
             self._screen.say("  ".join(part for part in (self._view.position(), *shown) if part))
         else:
-            self._screen.show(self._line())
+            self._screen.show(self._view.line(self._clock()))
 
     def _finish(self, event: Logged) -> float | None:
         if self._base is None or event.step <= self._base[0] or event.step >= event.max_steps:

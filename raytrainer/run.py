@@ -28,9 +28,15 @@ from raytrainer.sinks import Sink
 from raytrainer.weights import Weight
 from raytrainer.worker import Order, Result, TrainerFactory, train_loop
 
-# Ray Train's own settings, unless the user set them. It looks at its workers every 2 s by default, and a report stands
-# still until then; and it moves workers into a folder of its own, where the user's relative paths mean nothing.
-RAY_TRAIN_SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+# Ray Train's own settings, unless the user set them.
+RAY_TRAIN_SETTINGS = {
+    # It looks at its workers every 2 s by default, and a report stands still until then.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # It moves workers into a folder of its own, where the user's relative paths mean nothing.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # It replaces print, and whoever redirects sys.stdout gets nothing: dill does, where datasets makes fingerprints.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
 
 # What reaches the workers of the driver's environment, beside what the cluster gives them.
 TRAVELLING_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM", "HF_DATASETS_OFFLINE")
@@ -170,7 +176,11 @@ class _RayTrainer(DataParallelTrainer):
 
 @contextlib.contextmanager
 def _ray_train_settings() -> Iterator[None]:
-    added = {name: value for name, value in RAY_TRAIN_SETTINGS.items() if name not in os.environ}
+    settings = dict(RAY_TRAIN_SETTINGS)
+    if len(ray.nodes()) == 1:
+        # It waits for notice that a node goes away, and with the only node the controller goes away too.
+        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    added = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield

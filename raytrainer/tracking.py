@@ -35,6 +35,11 @@ class Tracker:
         self._writer = Writer(run, retry)
         self._closed = False
 
+    @property
+    def trouble(self) -> str:
+        """Why the last write failed, empty if it did not."""
+        return self._writer.trouble
+
     def handle(self, event: Event) -> None:
         """Take parameters and metrics to be written; returns at once and never raises for the server's sake.
 

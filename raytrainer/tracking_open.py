@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from raytrainer.errors import Problem, UserError
 from raytrainer.tracking_run import ERROR_TAG, TrackedRun, reach
@@ -12,6 +12,8 @@ from raytrainer.tracking_target import Target, masked
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+_Entity = TypeVar("_Entity")
 
 
 def open_run(target: Target) -> TrackedRun:
@@ -69,43 +71,54 @@ def _reopen(client: MlflowClient, target: Target) -> Run:
 
 
 def _get_run(client: MlflowClient, run_id: str, setting: str) -> Run:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise
-        raise UserError(Problem(setting, run_id, "there is no such run", "the id of a run of this store")) from None
-    if run.info.lifecycle_stage == "deleted":
-        raise UserError(
-            Problem(setting, run_id, "the run is deleted", f"mlflow.MlflowClient().restore_run({run_id!r})")
-        )
+    run = _found(setting, run_id, client.get_run)
+    _check_alive(setting, run_id, run.info.lifecycle_stage)
     return run
 
 
 def _experiment(client: MlflowClient, target: Target) -> str:
-    from mlflow.exceptions import MlflowException
-
     if target.experiment_id:
+        experiment = _found("MLFLOW_EXPERIMENT_ID", target.experiment_id, client.get_experiment)
+        _check_alive("MLFLOW_EXPERIMENT_ID", target.experiment_id, experiment.lifecycle_stage)
         return target.experiment_id
     if target.experiment_name is None:
         assert target.parent_run_id, "a target names its experiment or its parent"
         return str(_get_run(client, target.parent_run_id, "MLFLOW_PARENT_RUN_ID").info.experiment_id)
-    name = target.experiment_name
-    found = client.get_experiment_by_name(name)
+    found = client.get_experiment_by_name(target.experiment_name)
     if found is None:
-        try:
-            return client.create_experiment(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another program was a moment faster
-                raise
-            found = client.get_experiment_by_name(name)
-    assert found
-    if found.lifecycle_stage == "deleted":
-        fix = f"another name, or mlflow.MlflowClient().restore_experiment({found.experiment_id!r})"
-        raise UserError(Problem("MLFLOW_EXPERIMENT_NAME", name, "the experiment is deleted", fix))
+        return _new_experiment(client, target.experiment_name)
+    _check_alive("MLFLOW_EXPERIMENT_NAME", target.experiment_name, found.lifecycle_stage)
     return str(found.experiment_id)
+
+
+def _new_experiment(client: MlflowClient, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_experiment(name)
+    except MlflowException as error:
+        faster = client.get_experiment_by_name(name)  # another program may have made it in between
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or faster is None:
+            raise
+        return str(faster.experiment_id)
+
+
+def _found(setting: str, key: str, get: Callable[[str], _Entity]) -> _Entity:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get(key)
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        raise UserError(
+            Problem(setting, key, "the store has none of this id", "an id that it has, or unset it")
+        ) from None
+
+
+def _check_alive(setting: str, key: str, stage: str) -> None:
+    if stage == "deleted":
+        raise UserError(Problem(setting, key, "it is deleted", "another one, or restore it (mlflow ... restore)"))
 
 
 def _unusable(uri: str, error: Exception) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 ERROR_TAG = "raytrainer.error"
 
 
@@ -71,7 +73,14 @@ class TrackedRun:
 
         if error:
             self._client.set_tag(self.run_id, ERROR_TAG, masked(error)[-MAX_TAG_VAL_LENGTH:])
-        self._client.set_terminated(self.run_id, status)
+        # MLflow prints the run's address when a run ends, with its password; it has no other switch for that.
+        before = os.environ.get(_SILENCE)
+        os.environ[_SILENCE] = "true"
+        try:
+            self._client.set_terminated(self.run_id, status)
+        finally:
+            del os.environ[_SILENCE]
+            os.environ.update({} if before is None else {_SILENCE: before})
 
 
 def reach(uri: str, timeout: float = 5.0) -> None:
@@ -94,7 +103,9 @@ def reach(uri: str, timeout: float = 5.0) -> None:
         from mlflow.utils.rest_utils import http_request
 
         creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
-        answer = http_request(creds, "/health", "GET", max_retries=0, timeout=timeout, raise_on_status=False)
+        answer = http_request(  # type: ignore[no-untyped-call]  # mlflow's own, for its credentials, TLS and proxies
+            creds, "/health", "GET", max_retries=0, timeout=timeout, raise_on_status=False
+        )
         if answer.status_code in {502, 503, 504}:
             raise ConnectionError(f"the gateway answers {answer.status_code}: the MLflow server behind it is away")
     elif scheme in _DATABASE_PORTS and parts.hostname:

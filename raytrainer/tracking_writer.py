@@ -25,6 +25,9 @@ class Writer:
         run: the open run.
         retry: seconds between two tries while the server is away.
         patience: seconds that ``close`` waits for a server that takes nothing.
+
+    Attributes:
+        trouble: why the last write failed, empty if it did not.
     """
 
     def __init__(self, run: TrackedRun, retry: float = 5.0, patience: float = 30.0) -> None:
@@ -34,7 +37,8 @@ class Writer:
         self._texts: list[tuple[str, str]] = []
         self._end: tuple[str, str | None] | None = None
         self._refused: list[str] = []
-        self._trouble, self._written = "", 0
+        self.trouble = ""
+        self._written = 0
         self._closing = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="raytrainer-mlflow", daemon=True)
@@ -79,7 +83,7 @@ class Writer:
         closing = False
         while not closing:
             with self._wake:
-                if self._trouble:
+                if self.trouble:
                     self._wake.wait_for(lambda: self._closing, timeout=self._retry)
                 else:
                     self._wake.wait_for(lambda: self._closing or self._params or self._points or self._texts)
@@ -96,9 +100,9 @@ class Writer:
                 self._end = None
             # Last: artifacts have a store of their own, whose absence must not cost the metrics or the end state.
             self._send(self._texts, 1, lambda texts: self._run.log_text(*texts[0]))
-            self._trouble = ""
+            self.trouble = ""
         except Exception as error:
-            self._trouble = masked(" ".join(f"{type(error).__name__}: {error}".split()))
+            self.trouble = masked(" ".join(f"{type(error).__name__}: {error}".split()))
 
     def _send(self, waiting: list[_Item], size: int, write: Callable[[Sequence[_Item]], None]) -> None:
         while waiting:
@@ -134,5 +138,5 @@ class Writer:
         }
         lost = ", ".join(f"{count} {what}" for what, count in left.items() if count)
         if lost:
-            reason = self._trouble or (self._refused[0] if self._refused else "the server takes too long")
+            reason = self.trouble or (self._refused[0] if self._refused else "the server takes too long")
             _logger.warning("MLflow run %s lacks: %s (%s)", self._run.run_id, lost, reason[:400])

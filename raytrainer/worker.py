@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 import ray.train
 from ray import cloudpickle
+from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
-from raytrainer.errors import Problem, ResourcesError, TrainingFailed, UserError
+from raytrainer.errors import ContractError, Problem, ResourcesError, TrainingFailed, UserError
 from raytrainer.relay import Delivery
 from raytrainer.outbox import Outbox
 from raytrainer.weights import Weight, collect_weights, load_weights
@@ -123,7 +124,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         load_weights(trainer.model, ray.get(order.weights))
     clock = outbox.phase("trainer", clock)
     if order.action == "train":
-        _hold_to_contract(trainer, order, rank, outbox)
+        _hold_to_contract(trainer, order, outbox)
         outbox.phase("contract", clock)
     outbox.note(f"precision: {precision.reason}")
 
@@ -143,8 +144,9 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
 
 def _settle_in(order: Order) -> None:
     os.environ.update(order.environment)
-    # Two lines for every report of every rank, beside the driver's progress that shows the same.
-    logging.getLogger("ray.train.v2._internal.execution.context").setLevel(logging.WARNING)
+    # A line for every report of every rank, beside the driver's progress that shows the same. The logger is named
+    # after its file, so Ray Train's own log level does not reach it.
+    logging.getLogger(report_context.__file__).setLevel(logging.WARNING)
     # A relative path means the folder the user started from, where this machine has it.
     with contextlib.suppress(OSError):
         os.chdir(order.directory)
@@ -189,23 +191,26 @@ def _assert_group(trainer: Trainer) -> None:
         trainer.remove_callback(callback)
 
 
-def _hold_to_contract(trainer: Trainer, order: Order, rank: int, outbox: Outbox) -> None:
+def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
     from raytrainer.contract import inspect_model
-    from raytrainer.errors import ContractError
 
-    verdict: Verdict | BaseException | None = None
-    if rank == 0:
-        try:
-            verdict = inspect_model(trainer, probe_loss_scale=order.loss_scale == "auto")
-        except Exception as error:  # every rank has to hear of it: the others wait for this verdict
-            verdict = travelling(error)
-    verdict = _gather(verdict)[0]
-    if isinstance(verdict, BaseException):
-        raise verdict
-    assert verdict is not None
-    if verdict.problems:
-        raise ContractError(*verdict.problems)
-    if verdict.ignores_num_items:
+    # On every rank, though rank 0's word counts: a model may talk to the other ranks in its forward.
+    verdict: Verdict | BaseException
+    try:
+        verdict = inspect_model(trainer, probe_loss_scale=order.loss_scale == "auto")
+    except Exception as error:  # handed round: the other ranks wait for this one's verdict
+        verdict = travelling(error)
+    verdicts = _gather(verdict)
+    for failure in verdicts:
+        if isinstance(failure, BaseException):
+            raise failure
+    first = verdicts[0]
+    assert not isinstance(first, BaseException)
+    if first.problems:
+        raise ContractError(*first.problems)
+    for problem in first.warnings:
+        outbox.note(str(problem), warning=True)
+    if first.ignores_num_items:
         trainer.model_accepts_loss_kwargs = False
         outbox.note(
             f"{type(trainer.model).__name__} takes num_items_in_batch and ignores it: transformers would log and"

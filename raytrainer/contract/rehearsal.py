@@ -11,7 +11,6 @@ from typing import Any
 import datasets
 import torch
 from accelerate.utils import send_to_device
-from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
@@ -31,6 +30,7 @@ def cannot_rehearse(trainer: Trainer) -> str | None:
     """Say why a forward pass on one rank alone is impossible, if it is."""
     if trainer.is_deepspeed_enabled:
         return "DeepSpeed may have split the model over the workers"
+    assert trainer.model is not None
     for parameter in trainer.model.parameters():
         if isinstance(parameter, DTensor):
             return "the model is split over the workers"
@@ -97,7 +97,8 @@ def rehearse(
     Returns:
         What forward returned.
     """
-    model: nn.Module = trainer.model
+    model = trainer.model
+    assert model is not None
     parameter = next(model.parameters(), None)
     # Under FSDP and full bf16 evaluation the model is still on the CPU at this point.
     here = trainer.args.device if parameter is None or hasattr(model, "hf_device_map") else parameter.device
@@ -105,7 +106,8 @@ def rehearse(
     if num_items is not None:
         inputs["num_items_in_batch"] = torch.as_tensor(num_items, device=here)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(model_untouched(model, here))
+        # In training mode a forward may move parameters: momentum encoders do.
+        stack.enter_context(model_untouched(model, here, parameters=training))
         for module in model.modules():
             # Not model.train(): some models do more there, such as merging adapters into the weights.
             module.training = training

@@ -1,26 +1,25 @@
-"""What transformers' Trainer relies on in a model and does not check, rule by rule, each with its fix."""
+"""What a model's forward takes and returns, held to what transformers' Trainer relies on and does not check."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import Trainer
-from transformers.trainer_utils import unwrap_peft_model
 
+from raytrainer.contract.labels import check_names, forward, parameters
 from raytrainer.contract.loss_scale import count_items
 from raytrainer.contract.rehearsal import overrides, rehearse
-from raytrainer.errors import Problem, unknown_name
+from raytrainer.errors import Problem
 
 
 def check_model(trainer: Trainer, batch: Mapping[str, Any]) -> list[Problem]:
-    """Hold a model to the contract, by its signature and by one forward pass over a batch.
+    """Hold a model to the contract, by its signature and by a forward pass over a batch.
 
     Args:
         trainer: a built trainer. Where it overrides ``compute_loss`` or ``training_step``, what the model takes and
-            returns is its own business and nothing is found.
+            returns is its own business, and nothing is found.
         batch: a batch as forward is called with.
 
     Returns:
@@ -31,114 +30,83 @@ def check_model(trainer: Trainer, batch: Mapping[str, Any]) -> list[Problem]:
     """
     if overrides(trainer, "compute_loss", "training_step"):
         return []
-    problems = check_names(trainer)
     inputs = dict(batch)
-    if "label" in _parameters(trainer) and "label" not in inputs and "labels" in inputs:
-        inputs["label"] = inputs.pop("labels")  # already found by its name: see what else there is
-    own_loss = trainer.compute_loss_func is not None or trainer.label_smoother is not None
-    if own_loss:
+    if "label" in parameters(trainer) and "label" not in inputs and "labels" in inputs:
+        inputs["label"] = inputs.pop("labels")  # found by its name already; see what else there is
+    if trainer.compute_loss_func is not None or trainer.label_smoother is not None:
         inputs.pop("labels", None)
     num_items = count_items(trainer, batch) if trainer.model_accepts_loss_kwargs else None
+
+    def found(outputs: Any, *, trains: bool) -> list[Problem]:
+        return _output_problems(trainer, batch, outputs, trains=trains)
+
+    trains = trainer.train_dataset is not None
+    problems = check_names(trainer)
     try:
         outputs = rehearse(trainer, inputs, num_items=num_items, grad=True)
-        found = _output_problems(trainer, inputs, outputs, needs_loss=not own_loss)
-        if found and trainer.eval_dataset is None:
-            # A model may compute its loss in training alone, and nobody asks for an evaluation.
+        if (
+            trains
+            and (trainer.eval_dataset is None or not found(outputs, trains=False))
+            and found(outputs, trains=True)
+        ):
+            # A model may compute its loss, or record its gradient, in training mode alone.
             outputs = rehearse(trainer, inputs, num_items=num_items, grad=True, training=True)
-            found = _output_problems(trainer, inputs, outputs, needs_loss=not own_loss)
+        return problems + found(outputs, trains=trains)
     except TypeError as error:
-        found = [_misfit(trainer, inputs, error)]
-    return problems + found
+        return [*problems, _misfit(trainer, inputs, error)]
 
 
-def check_names(trainer: Trainer) -> list[Problem]:
-    """Hold the names of the label arguments to the contract.
+def _output_problems(trainer: Trainer, batch: Mapping[str, Any], outputs: Any, *, trains: bool) -> list[Problem]:
+    returned = f"what {forward(trainer)} returns"
 
-    Args:
-        trainer: a built trainer.
+    def problem(value: object, reason: str, fix: str) -> list[Problem]:
+        return [Problem(returned, value, reason, fix)]
 
-    Returns:
-        What is wrong with ``label_names`` and with the names of forward's arguments.
-    """
-    parameters, names = _parameters(trainer), trainer.args.label_names or []
-    problems = []
-    if "label" in parameters or "label" in names:
-        problems.append(
-            Problem(
-                f"{_name(trainer)}.forward" if "label" in parameters else "label_names",
-                "label",
-                "transformers' collators rename the column label to labels, so an argument called label never arrives",
-                "call the argument labels",
-            )
-        )
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    problems += [
-        Problem(
-            "label_names",
-            name,
-            f"{_name(trainer)}.forward has no argument of this name; it takes {_arguments(trainer)}",
-            unknown_name(name, list(parameters)),
-        )
-        for name in names
-        if name not in parameters and name != "label" and not takes_any
-    ]
-    return problems
-
-
-def check_evaluation(trainer: Trainer, batch: Mapping[str, Any]) -> list[Problem]:
-    """Find what lets a model train and leaves its evaluation without a loss and without metrics.
-
-    Args:
-        trainer: a built trainer.
-        batch: a batch as forward is called with.
-
-    Returns:
-        At most one finding, a warning: a run may want no loss of its evaluation.
-    """
-    returns_loss = not trainer.label_names and (batch.get("return_loss") or trainer.can_return_loss)
-    missing = [name for name in trainer.label_names if batch.get(name) is None]
-    if trainer.eval_dataset is None or returns_loss or overrides(trainer, "prediction_step"):
-        return []
-    if trainer.label_names and not missing:
-        return []
-    why = f"{', '.join(missing)} is not in the batch" if missing else f"no argument of {_name(trainer)}.forward is named"
-    return [
-        Problem(
-            "label_names",
-            trainer.args.label_names,
-            f"{why}, so evaluation gives no eval_loss and compute_metrics is not called; "
-            f"transformers takes arguments with 'label' in their name for labels: {trainer.label_names}",
-            f"set label_names to those of {', '.join(batch)} that hold the labels",
-        )
-    ]
-
-
-def _output_problems(trainer: Trainer, inputs: Mapping[str, Any], outputs: Any, *, needs_loss: bool) -> list[Problem]:
-    returns = f"what {_name(trainer)}.forward returns"
     if not isinstance(outputs, dict | tuple | list):
-        tensor = "; indexing a tensor would take its first row for the loss" if torch.is_tensor(outputs) else ""
+        tensor = ", and would take the first row of a tensor for it" if torch.is_tensor(outputs) else ""
         reason = f"the Trainer reads the loss from a tuple or a transformers.utils.ModelOutput{tensor}"
-        return [Problem(returns, type(outputs).__name__, reason, "return (loss, logits)")]
-    if not needs_loss:
+        return problem(type(outputs).__name__, reason, "return a tuple, (loss, logits)")
+    labels = [name for name in dict.fromkeys([*trainer.label_names, "labels"]) if batch.get(name) is not None]
+    if trainer.compute_loss_func is not None or trainer.label_smoother is not None or not (trains or labels):
         return []
-    if isinstance(outputs, dict):
-        place, loss = "loss", outputs.get("loss")
-    else:
-        place, loss = "first in the tuple", outputs[0] if outputs else None
+    items = dict(outputs) if isinstance(outputs, dict) else dict(enumerate(outputs))
+    place = "loss" if isinstance(outputs, dict) else 0
+    loss = items.get(place)
+    if loss is None and labels:
+        fix = "compute the loss when labels are given and return it, first in a tuple or as loss of a ModelOutput"
+        return problem(list(items), f"no loss, though {', '.join(labels)} were given", fix)
     if loss is None:
-        return [_lossless(trainer, inputs, returns, list(outputs) if isinstance(outputs, dict) else type(outputs).__name__)]
+        fix = f"let the dataset or the collator give {' and '.join(trainer.label_names) or 'labels'}"
+        fix += ", or return_loss=True" if "return_loss" in parameters(trainer) else ""
+        return problem(list(items), f"no loss, and no labels in the batch, which has {', '.join(batch)}", fix)
     if not isinstance(loss, torch.Tensor):
-        reason = f"the loss ({place}) is not a tensor, so there is no gradient"
-        return [Problem(returns, type(loss).__name__, reason, "return the loss as computed, without .item()")]
+        reason = f"the loss, at {place!r}, has to be a tensor"
+        return problem(type(loss).__name__, reason, "return the loss as torch computed it, without .item()")
     if loss.numel() != 1:
-        others = outputs.items() if isinstance(outputs, dict) else enumerate(outputs)
-        losses = [key for key, value in others if torch.is_tensor(value) and value.dim() == 0]
-        fix = f"put the loss there: it seems to be at {losses[0]!r}" if losses else "reduce the loss, as by loss.mean()"
-        return [Problem(returns, tuple(loss.shape), f"the Trainer needs a scalar as the loss ({place})", fix)]
+        scalars = [key for key, value in items.items() if torch.is_tensor(value) and value.dim() == 0]
+        fix = f"put what is at {scalars[0]!r} there" if scalars else "reduce the loss, by loss.mean()"
+        return problem(f"shape {tuple(loss.shape)}", f"the loss, at {place!r}, has to be a scalar", fix)
     if not loss.is_floating_point():
-        fix = "return the loss there, not a count or an index"
-        return [Problem(returns, loss.dtype, f"the loss ({place}) is not a floating point number", fix)]
-    if not loss.requires_grad and any(parameter.requires_grad for parameter in trainer.model.parameters()):
-        fix = "compute the loss from the outputs without detach(), no_grad() or .item()"
-        return [Problem(returns, "a loss without gradient", f"the loss ({place}) depends on no parameter", fix)]
+        reason = f"the loss, at {place!r}, has to be a floating point number"
+        return problem(str(loss.dtype), reason, "return the loss there, and what this is after it")
+    if trains and not loss.requires_grad and _learns(trainer):
+        reason = f"the loss, at {place!r}, does not depend on any parameter"
+        return problem("no gradient", reason, "compute the loss without detach(), no_grad() and .item()")
     return []
+
+
+def _misfit(trainer: Trainer, inputs: Mapping[str, Any], error: TypeError) -> Problem:
+    arguments = parameters(trainer)
+    has = ", ".join(
+        f"{key} {list(value.shape) if torch.is_tensor(value) else ''}".strip() for key, value in inputs.items()
+    )
+    reason = f"TypeError: {error}. The batch has {has}; forward takes {', '.join(map(str, arguments.values()))}"
+    fix = "name the columns of the dataset, or what the collator returns, after the arguments of forward"
+    if "num_items_in_batch" in str(error):
+        fix = "set accepts_loss_kwargs = False in the model's class: forward's ** arguments are handed this count"
+    return Problem(forward(trainer), "raised TypeError", reason, fix)
+
+
+def _learns(trainer: Trainer) -> bool:
+    assert trainer.model is not None
+    return any(parameter.requires_grad for parameter in trainer.model.parameters())

@@ -29,8 +29,8 @@ def objects_untouched(*roots: object, device: torch.device) -> Iterator[None]:
         device: the device whose random state is kept beside the CPU's.
     """
     objects = _reachable(roots)
-    values = [value for item in objects for value in [item, *vars(item).values()]]
-    undo = [*_global_generators(device), *(put_back for value in values if (put_back := _generator(value)))]
+    held = _flat([*objects, *(value for item in objects for value in vars(item).values())])
+    undo = [*_global_generators(device), *(put_back for value in held if (put_back := _generator(value)))]
     undo += [partial(_restore, vars(item), dict(vars(item))) for item in objects]
     try:
         yield
@@ -40,14 +40,17 @@ def objects_untouched(*roots: object, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def model_untouched(model: nn.Module, device: torch.device) -> Iterator[None]:
+def model_untouched(model: nn.Module, device: torch.device, *, parameters: bool = False) -> Iterator[None]:
     """Put back, on leaving, every submodule's training flag, attributes and buffers and the global random state.
 
     Args:
         model: the model.
         device: the device whose random state is kept beside the CPU's.
+        parameters: put the parameters back too, for which a copy of them is held.
     """
     undo = _global_generators(device)
+    if parameters:
+        undo += [partial(_refill, parameter, parameter.detach().clone()) for parameter in model.parameters()]
     for module in model.modules():
         undo.append(partial(setattr, module, "training", module.training))
         undo += [partial(_restore, held, dict(held)) for held in (vars(module), module._buffers)]
@@ -88,12 +91,22 @@ def _reachable(roots: tuple[object, ...]) -> list[Any]:
     seen: dict[int, object] = {}
     front = list(roots)
     for _ in range(_DEPTH + 1):
-        front = [item for value in front for item in (value if isinstance(value, list | tuple) else [value])]
-        front = [item for item in front if hasattr(item, "__dict__") and not isinstance(item, _OPAQUE)]
+        front = [item for item in _flat(front) if hasattr(item, "__dict__") and not isinstance(item, _OPAQUE)]
         front = [item for item in front if id(item) not in seen]
         seen.update((id(item), item) for item in front)
         front = [value for item in front for value in vars(item).values()]
     return list(seen.values())
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for value in values:
+        # What is longer is data; going through a list of a million examples would take its time.
+        if isinstance(value, list | tuple | dict) and len(value) < 100:
+            flat += value.values() if isinstance(value, dict) else value
+        else:
+            flat.append(value)
+    return flat
 
 
 def _restore(held: dict[str, Any], before: dict[str, Any]) -> None:
@@ -102,7 +115,7 @@ def _restore(held: dict[str, Any], before: dict[str, Any]) -> None:
     held.update({name: value for name, value in before.items() if name not in held or held[name] is not value})
 
 
-def _refill(buffer: torch.Tensor, before: torch.Tensor) -> None:
-    if not torch.equal(buffer, before):
+def _refill(tensor: torch.Tensor, before: torch.Tensor) -> None:
+    if not torch.equal(tensor, before):
         with torch.no_grad():
-            buffer.copy_(before)
+            tensor.copy_(before)

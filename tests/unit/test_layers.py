@@ -1,0 +1,68 @@
+"""A module imports only from layers below its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "raytrainer"
+
+LAYERS: list[set[str]] = [
+    {"errors", "events", "where"},
+    {"arguments", "sinks", "devices"},
+    {"precision", "contract", "shipping", "weights", "cluster", "outbox"},
+    {"tracking", "progress", "reporting", "relay"},
+    {"worker"},
+    {"backend", "run"},
+    {"recording", "checks", "driver"},
+    {"trainer"},
+    {"__init__"},
+]
+# Inside a layer, a noun that has several files: each may import those before it.
+GROUPS = [
+    ["progress_view", "progress_screens", "progress_live", "progress"],
+    ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
+    ["backend", "run"],
+    ["recording", "checks", "driver"],
+]
+
+
+def layer(module: str) -> int:
+    noun = module.split(".")[0].split("_")[0] if not module.startswith("__") else module
+    return next(number for number, names in enumerate(LAYERS) if noun in names)
+
+
+def imports(source: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("raytrainer."):
+            found.add(node.module.removeprefix("raytrainer."))
+        elif isinstance(node, ast.ImportFrom) and node.module == "raytrainer":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def upward(module: str, source: str) -> list[str]:
+    wrong = []
+    for other in sorted(imports(source)):
+        group = next((g for g in GROUPS if module in g and other in g), None)
+        beside = other.split(".")[0] == module.split(".")[0] == "contract"
+        in_order = group is not None and group.index(other) < group.index(module)
+        if not (layer(other) < layer(module) or in_order or beside):
+            wrong.append(other)
+    return wrong
+
+
+FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_point_down(module: str) -> None:
+    assert upward(module.removesuffix(".__init__"), FILES[module].read_text()) == []
+
+
+def test_a_planted_upward_import_is_caught() -> None:
+    assert upward("shipping", "from raytrainer.worker import Order") == ["worker"]
+    assert upward("recording", "from raytrainer import driver") == ["driver"]
