@@ -109,4 +109,11 @@ def driver_class(kind: type) -> Any:
 
 def _named_like(kind: type, bases: tuple[type, ...]) -> Any:
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return Placed(kind.__name__, bases, names)
+    return _metaclass(type(kind))(kind.__name__, bases, names)
+
+
+def _metaclass(other: type) -> type:
+    """Join Placed with a class's own metaclass, where it has one, as sentence-transformers' trainers do."""
+    if issubclass(other, Placed):
+        return other
+    return Placed if issubclass(Placed, other) else type(Placed.__name__, (Placed, other), {})

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -122,14 +122,14 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         trainer.state = type(trainer.state)(**order.state)
     if order.weights is not None:
         load_weights(trainer.model, ray.get(order.weights))
+    args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
     clock = outbox.phase("trainer", clock)
-    if order.action == "train":
+    with _some_data(trainer, [*args, *kwargs.values()]):
         _hold_to_contract(trainer, order, outbox)
-        outbox.phase("contract", clock)
+    outbox.phase("contract", clock)
     outbox.note(f"precision: {precision.reason}")
 
     trainer.add_callback(ReportingCallback(outbox, precision.name))
-    args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
     value = getattr(trainer, order.action)(*args, **kwargs)
 
     weights = collect_weights(trainer) if order.action == "train" else None
@@ -191,6 +191,20 @@ def _assert_group(trainer: Trainer) -> None:
         trainer.remove_callback(callback)
 
 
+@contextlib.contextmanager
+def _some_data(trainer: Trainer, call: list[Any]) -> Iterator[None]:
+    """Lend a trainer that was built without data what ``evaluate`` or ``predict`` is called with."""
+    bare = trainer.train_dataset is None and trainer.eval_dataset is None
+    data = next((item for item in call if hasattr(item, "__getitem__") and not isinstance(item, str | list)), None)
+    if bare:
+        trainer.eval_dataset = data
+    try:
+        yield
+    finally:
+        if bare:
+            trainer.eval_dataset = None
+
+
 def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
     from raytrainer.contract import inspect_model
 
@@ -206,10 +220,11 @@ def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
             raise failure
     first = verdicts[0]
     assert not isinstance(first, BaseException)
-    if first.problems:
-        raise ContractError(*first.problems)
-    for problem in first.warnings:
-        outbox.note(str(problem), warning=True)
+    if order.action == "train":
+        if first.problems:
+            raise ContractError(*first.problems)
+        for problem in first.warnings:
+            outbox.note(str(problem), warning=True)
     if first.ignores_num_items:
         trainer.model_accepts_loss_kwargs = False
         outbox.note(

@@ -26,17 +26,17 @@ def ignores_num_items(trainer: Trainer, batch: Mapping[str, Any]) -> bool:
         True if the loss is the same for a count and for its double. False if it differs, or where transformers does
         not rely on the model for the scale.
     """
-    relied_on = (
-        trainer.model_accepts_loss_kwargs
-        and trainer.compute_loss_func is None
-        and trainer.label_smoother is None
-        and not overrides(trainer, "compute_loss")
-    )
+    if (
+        trainer.compute_loss_func is not None
+        or trainer.label_smoother is not None
+        or overrides(trainer, "compute_loss")
+    ):
+        return False
     count = count_items(trainer, batch)
-    if not relied_on or not count:
+    if not count:
         return False
     once, twice = (_loss(rehearse(trainer, batch, num_items=float(items))) for items in (count, 2 * count))
-    # A loss of 0 or nan is the same whatever it is divided by. The tolerance is for kernels that are not deterministic.
+    # A loss of 0 or infinity is the same whatever it is divided by. The tolerance is for kernels that are not deterministic.
     return math.isfinite(once) and once != 0 and math.isclose(once, twice, rel_tol=1e-4)
 
 

@@ -45,7 +45,8 @@ def test_a_constructor_with_other_arguments(tmp_path: Path, ray_cluster: None) -
     trained = trainer.model.classifier.weight
     assert trained.shape == (3, 16)
     assert not torch.equal(trained, tiny_bert(3, len(tokenizer())).classifier.weight)
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(1.0, abs=0.5)
+    # Three classes, hardly trained: near log(3), and not twice that for two workers.
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(1.1, abs=0.2)
 
 
 def test_distribute_leaves_alone_what_is_distributed() -> None:
@@ -91,7 +92,7 @@ def test_sentence_transformers(tmp_path: Path, ray_cluster: None) -> None:
     trainer = distribute(st.SentenceTransformerTrainer)(
         model=model,
         args=st.SentenceTransformerTrainingArguments(str(tmp_path / "out"), use_cpu=True, **SHORT),
-        train_dataset=Dataset.from_dict(rows),
+        train_dataset=Dataset.from_dict({name: values * 8 for name, values in rows.items()}),
         loss=CosineSimilarityLoss(model),
         scaling_config=ScalingConfig(num_workers=2),
     )

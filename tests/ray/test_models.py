@@ -195,3 +195,14 @@ def test_autocast_is_active_inside_the_worker(
     trainer.train()
     assert set(sees.types) == {dtype}
     assert trainer.precision.name == (precision or "fp32")
+
+
+def test_an_evaluation_alone_has_the_right_loss(tmp_path: Path, ray_cluster: None) -> None:
+    """Without data in the constructor, and without a training that would have found out about the model."""
+    trainer = RayTrainer(
+        tiny_bert(vocabulary=len(tokenizer())),
+        RayTrainingArguments(tmp_path, **{**COMMON, "eval_strategy": "no"}),
+        processing_class=tokenizer(),
+        scaling_config=ScalingConfig(num_workers=2),
+    )
+    assert trainer.evaluate(vowels(12, 4))["eval_loss"] == pytest.approx(0.69, abs=0.1)

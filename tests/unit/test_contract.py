@@ -334,13 +334,13 @@ class Loader(Trainer):
         raise AssertionError("a loader of the user's own is not touched")
 
 
-COLUMNS = {"x": [example["x"] for example in EXAMPLES], "label": [0, 1] * 4, "note": ["text"] * 8}
+COLUMNS = {"x": [example["x"] for example in EXAMPLES], "label": [0, 1] * 4, "note": [1] * 8}
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        EXAMPLES,
+        [{**example, "note": 1} for example in EXAMPLES],
         datasets.Dataset.from_dict(COLUMNS),
         datasets.Dataset.from_dict(COLUMNS).to_iterable_dataset(),
         torch.utils.data.Subset(EXAMPLES, range(8)),

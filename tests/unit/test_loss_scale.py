@@ -172,8 +172,18 @@ def test_a_model_that_needs_no_labels(build: Build, return_loss: bool) -> None:
         (Noisy(), True),
         (Ignoring(0.0), False),
         (Ignoring(float("nan")), False),
+        (Ignoring(float("inf")), False),
     ],
-    ids=["divides", "ignores", "takes no kwargs", "declares it", "noisy", "loss of zero", "loss of nan"],
+    ids=[
+        "divides",
+        "ignores",
+        "takes no kwargs",
+        "declares it",
+        "noisy",
+        "loss of zero",
+        "loss of nan",
+        "infinite loss",
+    ],
 )
 def test_models(build: Build, model: nn.Module, ignores: bool) -> None:
     trainer = build(model)
@@ -203,7 +213,11 @@ class OwnStep(Trainer):
     ids=["compute_loss", "training_step", "compute_loss_func", "nothing to predict"],
 )
 def test_where_transformers_relies_on_the_model(build: Build, options: dict[str, Any], ignores: bool) -> None:
-    assert inspect_model(build(Ignoring(), **options), probe_loss_scale=True).ignores_num_items is ignores
+    trainer = build(Ignoring(), **options)
+    batch = sample_batch(trainer)
+    assert batch is not None
+    assert ignores_num_items(trainer, batch) is ignores
+    assert inspect_model(trainer, probe_loss_scale=True).ignores_num_items is ignores
 
 
 def test_label_smoothing_divides_by_itself(build: Build) -> None:
