@@ -36,7 +36,7 @@ def ignores_num_items(trainer: Trainer, batch: Mapping[str, Any]) -> bool:
     if not count:
         return False
     once, twice = (_loss(rehearse(trainer, batch, num_items=float(items))) for items in (count, 2 * count))
-    # A loss of 0 or infinity is the same whatever it is divided by. The tolerance is for kernels that are not deterministic.
+    # A loss of 0 or infinity stays the same when divided. The tolerance is for kernels that are not deterministic.
     return math.isfinite(once) and once != 0 and math.isclose(once, twice, rel_tol=1e-4)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Recipe:
     build: Callable[[], dict[str, Any]]
     arguments: dict[str, Any]
     seq2seq: bool
+    predict: dict[str, Any] = field(default_factory=dict)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -158,7 +159,10 @@ COMMON: dict[str, Any] = {
 
 RECIPES = {
     "seq2seq": Recipe(
-        reverse_words, {**COMMON, "predict_with_generate": True, "generation_max_length": 12}, seq2seq=True
+        reverse_words,
+        {**COMMON, "predict_with_generate": True, "generation_max_length": 12},
+        seq2seq=True,
+        predict={"max_length": 7, "num_beams": 2},
     ),
     "classification": Recipe(classify_words, {**COMMON, "gradient_accumulation_steps": 2}, seq2seq=False),
 }

@@ -53,7 +53,7 @@ def test_two_workers_equal_torchrun_with_two_processes(name: str, tmp_path: Path
         assert np.array_equal(tensor.numpy(), weights[key]), key
 
     assert without_times(trainer.evaluate()) == without_times(evaluation)
-    predicted = trainer.predict(parts["eval_dataset"])
+    predicted = trainer.predict(parts["eval_dataset"], **recipe.predict)
     assert np.array_equal(predicted.predictions, prediction.predictions)
     assert np.array_equal(predicted.label_ids, prediction.label_ids)
     assert without_times(predicted.metrics) == without_times(prediction.metrics)

@@ -18,7 +18,7 @@ def main(name: str, folder: Path) -> None:
     assert trainer.args.world_size == 2
     output = trainer.train()
     evaluation = trainer.evaluate()
-    prediction = trainer.predict(trainer.eval_dataset)
+    prediction = trainer.predict(trainer.eval_dataset, **recipe.predict)
     if trainer.is_world_process_zero():
         weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
         result = (output, trainer.state.log_history, evaluation, prediction, weights)

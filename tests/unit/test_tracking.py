@@ -394,7 +394,9 @@ def test_a_run_that_goes_on_keeps_its_parameters(caplog: pytest.LogCaptureFixtur
         (SystemExit(3), "FAILED", "SystemExit: 3"),
     ],
 )
-def test_the_end_state_says_how_it_ended(error: BaseException | None, status: str, tag: str | None) -> None:
+def test_the_end_state_says_how_it_ended(
+    error: BaseException | None, status: str, tag: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     tracker = open_here()
     assert run_of(tracker).info.status == "RUNNING"
     tracker.close(error)
@@ -402,6 +404,7 @@ def test_the_end_state_says_how_it_ended(error: BaseException | None, status: st
     run = run_of(tracker)
     assert (run.info.status, run.data.tags.get("raytrainer.error")) == (status, tag)
     assert run.info.end_time
+    assert warnings_in(caplog) == []
 
 
 def test_the_users_own_run_is_logged_to_and_left_running() -> None:

@@ -1,0 +1,103 @@
+"""fit: what reaches the driver, when, and what it leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.train import ScalingConfig
+from transformers import TrainerCallback
+
+from raytrainer import RayTrainer, RayTrainingArguments
+from raytrainer.errors import PrecisionError
+from raytrainer.events import Began, Event, Logged, Phase
+from raytrainer.run import fit
+from tests.ray.recipes import COMMON, classify_words
+
+pytestmark = pytest.mark.ray
+
+
+class WaitsForTheDriver(TrainerCallback):
+    """Holds step 4 until the driver has heard of step 3."""
+
+    def __init__(self, heard: Path) -> None:
+        self.heard = heard
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        deadline = time.monotonic() + 60
+        while state.global_step == 3 and not self.heard.exists():
+            assert time.monotonic() < deadline, "the driver was told nothing while training ran"
+            time.sleep(0.01)
+
+
+class Listens:
+    def __init__(self, heard: Path) -> None:
+        self.heard, self.events, self.closed = heard, [], []
+
+    def handle(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Logged) and event.step == 3:
+            self.heard.touch()
+
+    def close(self, error: BaseException | None) -> None:
+        self.closed.append(error)
+
+
+def test_every_log_reaches_the_driver_in_order_while_training_runs(tmp_path: Path, ray_cluster: None) -> None:
+    trainer: Any = RayTrainer(
+        args=RayTrainingArguments(tmp_path, **{**COMMON, "max_steps": 6}),
+        callbacks=[WaitsForTheDriver(tmp_path / "heard")],
+        scaling_config=ScalingConfig(num_workers=2),
+        **classify_words(),
+    )
+    listens, interrupt, actors = Listens(tmp_path / "heard"), signal.getsignal(signal.SIGINT), len(actors_alive())
+    outcome = fit(replace(trainer._job("train", (), {}, []), sinks=[listens]))
+
+    assert listens.closed == [None]
+    logged = [event for event in listens.events if isinstance(event, Logged)]
+    history = outcome.state["log_history"] if outcome.state else []
+    assert [(event.step, event.metrics) for event in logged] == [
+        (entry["step"], {name: value for name, value in entry.items() if name != "step"}) for entry in history
+    ]
+    assert all(event.samples_per_second for event in logged if "loss" in event.metrics)
+    (began,) = [event for event in listens.events if isinstance(event, Began)]
+    assert (began.max_steps, began.world_size, began.batch_size) == (6, 2, 8)
+    assert began.arguments["learning_rate"] == COMMON["learning_rate"]
+    assert [event.name for event in listens.events if isinstance(event, Phase)] == ["imports", "trainer", "contract"]
+    assert outcome.phases.keys() == {"workers", "imports", "trainer", "contract", "total"}
+    # Nothing stays: no actor, no placement group, and Ctrl-C is the program's own again.
+    assert signal.getsignal(signal.SIGINT) is interrupt
+    until(lambda: len(actors_alive()) == actors)
+    until(lambda: not [g for g in ray.util.placement_group_table().values() if g["state"] == "CREATED"])
+
+
+def actors_alive() -> list[Any]:
+    """Actors but Ray's own detached one, which coordinates autoscaling for the whole cluster."""
+    states = ray._private.state.actors().values()
+    return [actor for actor in states if actor["State"] == "ALIVE" and not actor["IsDetached"]]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "still not so after 30 s"
+        time.sleep(0.05)
+
+
+def test_a_precision_that_the_workers_lack_fails_before_the_first_step(tmp_path: Path, ray_cluster: None) -> None:
+    trainer = RayTrainer(
+        args=RayTrainingArguments(tmp_path, fp16=True, **COMMON),
+        scaling_config=ScalingConfig(num_workers=1),
+        **classify_words(),
+    )
+    with pytest.raises(PrecisionError) as caught:
+        trainer.train()
+    (problem,) = caught.value.problems
+    assert (problem.setting, problem.value) == ("fp16", True)
+    assert "rank 0" in problem.reason
