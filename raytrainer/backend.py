@@ -38,8 +38,8 @@ class _DefaultDevice:
 
         TorchConfigContextManager().__enter__()
 
-    def __exit__(self, *exception: object) -> bool:
-        return False
+    def __exit__(self, *exception: object) -> None:
+        pass
 
 
 class _ProcessGroup(Backend):

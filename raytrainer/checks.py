@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from ray.train import RunConfig, ScalingConfig
+from ray.train.v2.api.config import RunConfig, ScalingConfig
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint, has_length
 
@@ -104,9 +104,7 @@ def constructor_of_its_own(kind: type[Trainer]) -> bool:
     return any(base not in transparent and not base.__module__.startswith("raytrainer.") for base in own)
 
 
-def own(
-    scaling: object, run: object, precision: str | None, loss_scale: str, given: TrainingArguments
-) -> None:
+def own(scaling: object, run: object, precision: str | None, loss_scale: str, given: TrainingArguments) -> None:
     """Check RayTrainer's own arguments.
 
     Raises:
@@ -245,7 +243,7 @@ def _missing(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Proble
     if given.eval_strategy != "no" and bound.get("eval_dataset") is None:
         yield Problem(
             "args.eval_strategy",
-            given.eval_strategy.value,
+            str(getattr(given.eval_strategy, "value", given.eval_strategy)),
             "there is no eval_dataset to evaluate on",
             "eval_dataset=..., or eval_strategy='no'",
         )
@@ -317,9 +315,7 @@ def _given(given: TrainingArguments) -> Iterator[Problem]:
         )
 
 
-def train_call(
-    trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Check a call of ``train`` on the driver.
 
     Args:
@@ -340,7 +336,7 @@ def train_call(
     if call.arguments.get("trial") is not None:
         no_search_yet()
     resume = call.arguments.get("resume_from_checkpoint")
-    if resume is True and get_last_checkpoint_or_none(given.output_dir) is None:
+    if resume is True and not _has_checkpoint(given):
         _refuse(
             "resume_from_checkpoint",
             True,
@@ -356,9 +352,9 @@ def train_call(
     return call.args[1:], call.kwargs
 
 
-def get_last_checkpoint_or_none(folder: str) -> str | None:
-    """Return the newest checkpoint folder, None where there is none, nor such a folder."""
-    return get_last_checkpoint(folder) if os.path.isdir(folder) else None
+def _has_checkpoint(given: TrainingArguments) -> bool:
+    folder = given.output_dir
+    return folder is not None and os.path.isdir(folder) and get_last_checkpoint(folder) is not None
 
 
 def evaluate_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

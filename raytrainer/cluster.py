@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import ray
-from ray.train import ScalingConfig
+from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer.errors import Problem, ResourcesError
 

@@ -96,7 +96,7 @@ def _this_cpu(rank: int) -> DeviceFacts:
     import torch
 
     capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is None:  # torch before 2.11
+    if capabilities is None:  # older torch
         info = Path("/proc/cpuinfo")
         return cpu_facts(rank, *read_cpuinfo(info.read_text() if info.exists() else ""))
     found = capabilities()

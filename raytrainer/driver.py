@@ -9,8 +9,9 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from ray.train import LoggingConfig, RunConfig, ScalingConfig
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from ray.train import RunConfig, ScalingConfig
+from ray.train.v2.api import config as ray_config
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import DEFAULT_CALLBACKS, DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import CallbackHandler, PrinterCallback
 
@@ -21,9 +22,8 @@ from raytrainer.progress import Progress
 from raytrainer.recording import Recording
 from raytrainer.run import Job, Outcome, fit
 from raytrainer.sinks import Sink
-from raytrainer.tracking import open_tracker
-from raytrainer.tracking_target import tracking_target
-from raytrainer.weights import Weight, fits, load_weights
+from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
+from raytrainer.weights import fits, load_weights
 from raytrainer.where import here
 
 # How the trainer that is built on the driver differs: on the CPU, alone, telling nobody.
@@ -55,10 +55,12 @@ class DriverSide:
     Attributes:
         precision: what the last job computed in, and why; None before it.
         phases: seconds by phase of the last job; empty before it.
+        mlflow_command: the command that shows the MLflow run, or its page; None without MLflow.
     """
 
     precision: Precision | None
     phases: dict[str, float]
+    mlflow_command: str | None
 
     @classmethod
     def record(
@@ -106,6 +108,7 @@ class DriverSide:
             _building=False,
             _built=False,
             _weights=None,
+            _mlflow_run=None,
             _shipper=shipping.Shipper(),
             _scaling=scaling_config,
             _run=run_config,
@@ -116,6 +119,7 @@ class DriverSide:
             is_in_train=False,
             precision=None,
             phases={},
+            mlflow_command=None,
         )
         if bound.get("model") is not None and not isinstance(bound["model"], str):
             vars(self)["model"] = bound["model"]
@@ -145,7 +149,8 @@ class DriverSide:
         self._change_callbacks("remove_callback", callback)
 
     def pop_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> TrainerCallback | None:
-        return self._change_callbacks("pop_callback", callback)
+        popped: TrainerCallback | None = self._change_callbacks("pop_callback", callback)
+        return popped
 
     # What runs on the cluster.
 
@@ -165,13 +170,28 @@ class DriverSide:
 
     def _on_cluster(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         cluster.connect(cluster.cpus(self._scaling))
-        target = tracking_target(self.args, os.environ, os.getcwd()) if action == "train" else None
-        sinks: list[Sink] = [open_tracker(target)] if target is not None else []
-        outcome = fit(self._job(action, args, kwargs, [*sinks, Progress(description=_DOING[action])]))
+        job = self._job(action, args, kwargs)
+        tracker = self._open_tracker(action)
+        sinks: list[Sink] = [*([tracker] if tracker else []), Progress(description=_DOING[action])]
+        try:
+            outcome = fit(dataclasses.replace(job, sinks=sinks))
+        finally:
+            _sweep(job.run)
         self._take_home(outcome, trained=action == "train")
         return outcome.value
 
-    def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any], sinks: list[Sink]) -> Job:
+    def _open_tracker(self, action: str) -> Tracker | None:
+        """Open an MLflow run for a training; what is evaluated afterwards goes on with the same one."""
+        target = tracking_target(self.args, os.environ, os.getcwd())
+        if target is None or action == "predict":
+            return None
+        if action == "evaluate" and target.run_id is None:
+            target = dataclasses.replace(target, run_id=self._mlflow_run)
+        tracker = open_tracker(target)
+        vars(self).update(_mlflow_run=tracker.run_id, mlflow_command=ui_command(tracker))
+        return tracker
+
+    def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         precision, loss_scale = self._asked
         values = {**field_values(self.args), "output_dir": on_this_machine(self.args.output_dir)}
         train = action == "train"
@@ -183,10 +203,9 @@ class DriverSide:
             scaling=self._scaling,
             run=self._run or _default_run(values["output_dir"]),
             state=None if train else dataclasses.asdict(self.state),
-            weights=self._weights_beside_the_call(),
+            weights=self._weights,
             precision=precision,
             loss_scale=loss_scale,
-            sinks=sinks,
         )
 
     def _pack_constructor(self) -> shipping.Parcel:
@@ -197,19 +216,16 @@ class DriverSide:
 
     def _pack(self, thing: object, parts: dict[str, object]) -> shipping.Parcel:
         try:
-            return self._shipper.pack(thing, self._stand_in)
+            parcel: shipping.Parcel = self._shipper.pack(thing, self._stand_in)
         except Exception as failure:
             raise shipping.explain(failure, parts, self._stand_in) from failure
+        return parcel
 
     def _stand_in(self, obj: object) -> str | None:
         """Name what does not travel, because each worker has its own."""
         if obj is self:
             return "trainer"
         return "arguments" if obj is self.args or obj is self._recorded_arguments else None
-
-    def _weights_beside_the_call(self) -> dict[str, Weight] | None:
-        """Return the weights that the constructor call does not bring along."""
-        return self._weights
 
     def _take_home(self, outcome: Outcome, trained: bool) -> None:
         vars(self).update(precision=outcome.precision, phases=outcome.phases)
@@ -272,9 +288,17 @@ class DriverSide:
         return getattr(self.callback_handler, operation)(callback)
 
 
-def _default_run(output_dir: str) -> RunConfig:
+def _default_run(output_dir: str) -> ray_config.RunConfig:
     """Keep what Ray Train writes beside what the trainer writes; of what it logs, the warnings."""
-    return RunConfig(storage_path=os.path.join(output_dir, "ray"), logging_config=LoggingConfig(log_level="WARNING"))
+    logging = ray_config.LoggingConfig(log_level="WARNING")
+    return ray_config.RunConfig(storage_path=os.path.join(output_dir, "ray"), logging_config=logging)
+
+
+def _sweep(run: RunConfig) -> None:
+    """Remove the folders that Ray Train made for this run and left empty."""
+    folder = os.path.join(str(run.storage_path), str(run.name))
+    with contextlib.suppress(OSError):  # there is something in it, or it is not on this machine
+        os.removedirs(folder)
 
 
 def _restore_callbacks(here_now: list[TrainerCallback], returned: list[tuple[type, dict[str, bytes]]]) -> None:

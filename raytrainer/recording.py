@@ -42,4 +42,3 @@ class Recording:
         for name, value in assigned.items():
             setattr(trainer, name, value)
         return trainer
-

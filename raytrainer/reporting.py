@@ -9,8 +9,11 @@ import time
 from typing import Any
 
 import ray.train
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.distributed.tensor import DTensor
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.training_args import ParallelMode
 
+from raytrainer.errors import TrainingFailed
 from raytrainer.events import Began, Logged, Saved
 from raytrainer.outbox import Outbox
 
@@ -22,22 +25,23 @@ class ReportingCallback(TrainerCallback):
     once an evaluation and once a save. Logs go to the driver alone, from rank 0, and cost the step no waiting.
 
     Args:
+        trainer: the trainer that it belongs to.
         outbox: the way to the driver.
         precision: name of the precision that was chosen.
-        report: whether to report to Ray Train.
     """
 
-    def __init__(self, outbox: Outbox, precision: str, report: bool = True) -> None:
-        self._outbox, self._precision, self._report = outbox, precision, report
+    def __init__(self, trainer: Trainer, outbox: Outbox, precision: str) -> None:
+        self._trainer, self._outbox, self._precision = trainer, outbox, precision
         self._batch_size = 0
         self._last_step, self._last_time = 0, 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._assert_synchronised(args)
         self._batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self._last_step, self._last_time = state.global_step, time.monotonic()
-        config = getattr(kwargs.get("model"), "config", None)
+        config: Any = getattr(kwargs.get("model"), "config", None)
         self._outbox.send(
             Began(
                 step=state.global_step,
@@ -78,16 +82,26 @@ class ReportingCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self._report:
-            ray.train.report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
+        ray.train.report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
         # What an evaluation took is not the training's speed.
         self._last_step, self._last_time = state.global_step, time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
-        if self._report:
-            ray.train.report({"step": state.global_step, "epoch": state.epoch, "saved": folder})
+        folder = os.path.join(args.output_dir or "", f"checkpoint-{state.global_step}")
+        ray.train.report({"step": state.global_step, "epoch": state.epoch, "saved": folder})
         self._outbox.send(Saved(state.global_step, folder))
+
+    def _assert_synchronised(self, args: TrainingArguments) -> None:
+        """Stop before the first step where no gradient would be exchanged: every rank would train its own model."""
+        trainer = self._trainer
+        parallel = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or args.parallel_mode == ParallelMode.TPU
+        if args.world_size > 1 and not parallel and trainer.model_wrapped is trainer.model:
+            plain = not any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters())
+            if plain:
+                raise TrainingFailed(
+                    f"{args.world_size} workers and a model that nothing wraps: each would train a model of its own."
+                    " A trainer's constructor or a callback has prepared the model before train()."
+                )
 
     def _speed(self, step: int) -> float | None:
         steps, now = step - self._last_step, time.monotonic()

@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import cloudpickle
-from ray.train import RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.config import RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -135,9 +135,7 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     if result.error is not None:
         raise result.error
     assert result.precision is not None
-    return Outcome(
-        result.value, result.state, result.weights, result.callbacks, result.precision, timer.phases()
-    )
+    return Outcome(result.value, result.state, result.weights, result.callbacks, result.precision, timer.phases())
 
 
 def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
@@ -160,7 +158,11 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
     config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
     return _RayTrainer(
-        train_loop, train_loop_config=config, backend_config=group, scaling_config=scaling, run_config=job.run
+        train_loop,
+        train_loop_config=config,
+        backend_config=group,
+        scaling_config=scaling,
+        run_config=cast("Any", job.run),
     )
 
 

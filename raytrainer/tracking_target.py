@@ -72,15 +72,14 @@ def tracking_target(arguments: TrainingArguments, environ: Mapping[str, str], cw
     mlflow = sys.modules.get("mlflow")  # a program that did not import it has set nothing in it
     active = mlflow.active_run() if mlflow else None
     active_id: str | None = active.info.run_id if active else None
-    uri = environ.get("MLFLOW_TRACKING_URI")
-    if mlflow and (active or mlflow.is_tracking_uri_set()):
-        uri = mlflow.get_tracking_uri()
+    # The variable speaks for mlflow.set_tracking_uri too, which sets it; MLflow's own default may differ from ours.
+    uri = mlflow.get_tracking_uri() if mlflow and active else environ.get("MLFLOW_TRACKING_URI")
 
     nested = environ.get("MLFLOW_NESTED_RUN", "").upper() in _TRUE
     run_id = environ.get("MLFLOW_RUN_ID") or (None if nested else active_id)
     parent = (environ.get("MLFLOW_PARENT_RUN_ID") or active_id) if nested and not run_id else None
     name = environ.get("MLFLOW_EXPERIMENT_NAME")
-    # mlflow.set_experiment leaves its experiment in MLFLOW_EXPERIMENT_ID; there is no public call that tells it.
+    # mlflow.set_experiment leaves its experiment in MLFLOW_EXPERIMENT_ID.
     experiment_id = None if name else environ.get("MLFLOW_EXPERIMENT_ID")
     return Target(
         tracking_uri=absolute(uri or "sqlite:///mlflow.db", Path(cwd)),

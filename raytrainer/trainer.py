@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Hashable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ray.train import RunConfig, ScalingConfig
 from transformers import Seq2SeqTrainer, Trainer
@@ -22,7 +23,7 @@ class Placed(type):
         own = {name: kwargs.pop(name) for name in OWN_ARGUMENTS if name in kwargs}
         if not on_driver() or issubclass(cls, DriverSide):
             return super().__call__(*args, **kwargs)
-        return driver_class(cls).record(cls, args, kwargs, **own)
+        return driver_class(cast("Hashable", cls)).record(cls, args, kwargs, **own)
 
 
 class OnWorkers(metaclass=Placed):
@@ -98,11 +99,12 @@ def distribute(trainer_class: Kind) -> Kind:
         )
     if issubclass(trainer_class, OnWorkers):
         return trainer_class
-    return _named_like(trainer_class, (OnWorkers, trainer_class))
+    distributed: Kind = _named_like(trainer_class, (OnWorkers, trainer_class))
+    return distributed
 
 
 @cache
-def driver_class(kind: type) -> Any:
+def driver_class(kind: Any) -> Any:
     """Return the class of the driver's objects for a trainer class: it is a subclass, of the same name."""
     return _named_like(kind, (DriverSide, kind))
 

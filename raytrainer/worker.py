@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import ray
 import ray.train
@@ -19,20 +19,26 @@ from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
 from raytrainer.errors import ContractError, Problem, ResourcesError, TrainingFailed, UserError
-from raytrainer.relay import Delivery
 from raytrainer.outbox import Outbox
+from raytrainer.relay import Delivery
 from raytrainer.weights import Weight, collect_weights, load_weights
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer, TrainingArguments
 
     from raytrainer.contract import Verdict
     from raytrainer.precision import Precision
 
 TrainerFactory = Callable[["TrainingArguments"], "Trainer"]
-"""What all ways in come down to: given arguments built on this worker, the trainer. Small, or picklable by reference."""
+"""What all ways in come down to: arguments built on this worker in, the trainer out. Small when pickled."""
 
 Shared = TypeVar("Shared")
+
+_LOSS_SCALE = (
+    "{model} takes num_items_in_batch and ignores it: transformers would log and train on a loss too large by the"
+    " number of workers times accumulation steps. Corrected; loss_scale='transformers' gives the stock figures."
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     if order.state is not None:
         trainer.state = type(trainer.state)(**order.state)
     if order.weights is not None:
-        load_weights(trainer.model, ray.get(order.weights))
+        load_weights(cast("torch.nn.Module", trainer.model), ray.get(order.weights))
     args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
     clock = outbox.phase("trainer", clock)
     with _some_data(trainer, [*args, *kwargs.values()]):
@@ -129,7 +135,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     outbox.phase("contract", clock)
     outbox.note(f"precision: {precision.reason}")
 
-    trainer.add_callback(ReportingCallback(outbox, precision.name))
+    trainer.add_callback(ReportingCallback(trainer, outbox, precision.name))
     value = getattr(trainer, order.action)(*args, **kwargs)
 
     weights = collect_weights(trainer) if order.action == "train" else None
@@ -227,12 +233,9 @@ def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
             outbox.note(str(problem), warning=True)
     if first.ignores_num_items:
         trainer.model_accepts_loss_kwargs = False
-        outbox.note(
-            f"{type(trainer.model).__name__} takes num_items_in_batch and ignores it: transformers would log and"
-            " train on a loss too large by the number of workers times accumulation steps. Corrected;"
-            " loss_scale='transformers' gives the stock figures.",
-            warning=True,
-        )
+        # Said once: an evaluation after the training has a state that has begun.
+        if trainer.state.global_step == 0:
+            outbox.note(_LOSS_SCALE.format(model=type(trainer.model).__name__), warning=True)
 
 
 def _gather(item: Shared) -> list[Shared]:
@@ -267,13 +270,13 @@ def _dump_without(trainer: Trainer, value: object) -> bytes:
     """Pickle a value, and refuse one that holds the trainer: its model would travel with it."""
     import io
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle carries no types
+    class Pickler(cloudpickle.Pickler):
         def persistent_id(self, obj: object) -> None:
             if obj is trainer or obj is trainer.model:
                 raise ValueError("the trainer stays on the worker")
 
     file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)
+    Pickler(file, protocol=5).dump(value)  # type: ignore[no-untyped-call]  # as above
     return file.getvalue()
 
 

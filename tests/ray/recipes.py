@@ -14,6 +14,8 @@ from transformers import (
     BertForSequenceClassification,
     DataCollatorWithPadding,
     EvalPrediction,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
@@ -31,6 +33,7 @@ class Recipe:
     arguments: dict[str, Any]
     seq2seq: bool
     predict: dict[str, Any] = field(default_factory=dict)
+    loss_scale: str = "transformers"
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -55,10 +58,9 @@ def reverse_words() -> dict[str, Any]:
     chars = tokenizer()
     torch.manual_seed(0)
     model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(chars), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0
-        )
+        T5Config(vocab_size=len(chars), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
     )
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
 
     def rows(count: int, seed: int) -> Dataset:
         sources = words(count, seed)
@@ -94,10 +96,11 @@ class PadBoth:
 
 def exact_match(prediction: EvalPrediction) -> dict[str, float]:
     """Share of sequences that are right, and their mean length: uneven lengths show in the second."""
-    width = min(prediction.predictions.shape[1] - 1, prediction.label_ids.shape[1])
-    guesses, labels = prediction.predictions[:, 1 : width + 1], prediction.label_ids[:, :width]
+    predictions, label_ids = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    width = min(predictions.shape[1] - 1, label_ids.shape[1])
+    guesses, labels = predictions[:, 1 : width + 1], label_ids[:, :width]
     right = ((guesses == labels) | (labels == -100)).all(axis=1)
-    return {"exact_match": float(right.mean()), "length": float((prediction.predictions > 0).sum(axis=1).mean())}
+    return {"exact_match": float(right.mean()), "length": float((predictions > 0).sum(axis=1).mean())}
 
 
 def tiny_bert(labels: int = 2, vocabulary: int = 32, dropout: float = 0.1) -> PreTrainedModel:
@@ -111,7 +114,7 @@ def tiny_bert(labels: int = 2, vocabulary: int = 32, dropout: float = 0.1) -> Pr
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=32,
-            num_labels=labels,
+            id2label={index: str(index) for index in range(labels)},
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
         )
@@ -139,9 +142,32 @@ def classify_words() -> dict[str, Any]:
     }
 
 
+def continue_words() -> dict[str, Any]:
+    """Causal language model that divides its loss by num_items_in_batch, as transformers expects."""
+    chars = tokenizer()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(chars), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+        )
+    )
+
+    def rows(count: int, seed: int) -> Dataset:
+        ids = [chars(word)["input_ids"] for word in words(count, seed)]
+        return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+    return {
+        "model": model,
+        "train_dataset": rows(64, 5),
+        "eval_dataset": rows(11, 6),
+        "processing_class": chars,
+        "data_collator": PadBoth(chars),
+    }
+
+
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
     """Share of examples that are right."""
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+    return {"accuracy": float((np.argmax(prediction.predictions, axis=-1) == prediction.label_ids).mean())}
 
 
 COMMON: dict[str, Any] = {
@@ -165,6 +191,7 @@ RECIPES = {
         predict={"max_length": 7, "num_beams": 2},
     ),
     "classification": Recipe(classify_words, {**COMMON, "gradient_accumulation_steps": 2}, seq2seq=False),
+    "causal": Recipe(continue_words, {**COMMON, "gradient_accumulation_steps": 2}, seq2seq=False, loss_scale="auto"),
 }
 
 TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")

@@ -82,13 +82,17 @@ def test_sentence_transformers(tmp_path: Path, ray_cluster: None) -> None:
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     folder = tmp_path / "encoder"
-    bert = tiny_bert(vocabulary=len(tokenizer())).bert
+    bert: Any = tiny_bert(vocabulary=len(tokenizer())).bert
     bert.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     body = Transformer(str(folder))
     model = st.SentenceTransformer(modules=[body, Pooling(16)], device="cpu")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rows = {"one": ["abc", "def", "ghi", "jkl"], "two": ["abd", "xyz", "ghj", "uvw"], "score": [0.9, 0.1, 0.9, 0.1]}
+    rows: dict[str, list[Any]] = {
+        "one": ["abc", "def", "ghi", "jkl"],
+        "two": ["abd", "xyz", "ghj", "uvw"],
+        "score": [0.9, 0.1, 0.9, 0.1],
+    }
     trainer = distribute(st.SentenceTransformerTrainer)(
         model=model,
         args=st.SentenceTransformerTrainingArguments(str(tmp_path / "out"), use_cpu=True, **SHORT),

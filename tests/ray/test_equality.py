@@ -23,7 +23,13 @@ HERE = Path(__file__).parent
 def torchrun(recipe: str, folder: Path) -> Any:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(HERE / "under_torchrun.py"), recipe]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, env={**os.environ}, check=False)
+    done = subprocess.run(
+        [*command, str(folder)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return pickle.loads((folder / "result.pickle").read_bytes())
 
@@ -39,7 +45,7 @@ def test_two_workers_equal_torchrun_with_two_processes(name: str, tmp_path: Path
         args=arguments,
         scaling_config=ScalingConfig(num_workers=2),
         run_config=RunConfig(storage_path=str(tmp_path / "storage"), name=name),
-        loss_scale="transformers",
+        loss_scale=recipe.loss_scale,
         **parts,
     )
 

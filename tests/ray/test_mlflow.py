@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -20,8 +21,9 @@ def test_a_training_is_one_run(tmp_path: Path, ray_cluster: None, monkeypatch: p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "words")
     arguments = RayTrainingArguments(tmp_path / "out", run_name="two", **{**COMMON, "report_to": "mlflow"})
-    trainer = RayTrainer(args=arguments, scaling_config=ScalingConfig(num_workers=2), **classify_words())
+    trainer: Any = RayTrainer(args=arguments, scaling_config=ScalingConfig(num_workers=2), **classify_words())
     trainer.train()
+    trainer.evaluate()
     history = list(trainer.state.log_history)
     trainer.add_callback(Breaks)
     with pytest.raises(Overflow):
@@ -38,3 +40,4 @@ def test_a_training_is_one_run(tmp_path: Path, ray_cluster: None, monkeypatch: p
     for name in ("loss", "grad_norm", "eval_loss", "eval_accuracy", "train_loss"):
         written = [(point.step, point.value) for point in client.get_metric_history(done.info.run_id, name)]
         assert written == [(entry["step"], entry[name]) for entry in history if name in entry], name
+    assert trainer.mlflow_command == f"mlflow ui --backend-store-uri {uri}"

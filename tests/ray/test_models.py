@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from ray.train import ScalingConfig
 from transformers import TrainerCallback
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from raytrainer.errors import ContractError
@@ -95,12 +95,14 @@ def test_a_model_that_keeps_the_contract_trains_evaluates_and_predicts(
 ) -> None:
     kind, labels = MODELS[name]
     changes = {"max_steps": 20, "learning_rate": 0.1, "eval_steps": 10, "label_names": list(labels)}
-    trainer = RayTrainer(
+    trainer: Any = RayTrainer(
         kind(),
         RayTrainingArguments(tmp_path, **{**COMMON, **changes}),
         train_dataset=points(64, labels),
         eval_dataset=points(11, labels),
-        compute_metrics=lambda p: {"rows": float(len(p.label_ids[0] if isinstance(p.label_ids, tuple) else p.label_ids))},
+        compute_metrics=lambda p: {
+            "rows": float(len(p.label_ids[0] if isinstance(p.label_ids, tuple) else p.label_ids))
+        },
         scaling_config=ScalingConfig(num_workers=2),
     )
     trainer.train()
@@ -123,7 +125,7 @@ class NeverSteps(TrainerCallback):
 
 
 def test_a_model_that_breaks_it_is_refused_before_the_first_step(tmp_path: Path, ray_cluster: None) -> None:
-    trainer = RayTrainer(
+    trainer: Any = RayTrainer(
         LossLastModel(),
         RayTrainingArguments(tmp_path, **{**COMMON, "eval_strategy": "no"}),
         train_dataset=points(64, ("labels",)),
@@ -142,7 +144,7 @@ def train_split(workers: int, accumulation: int, folder: Path) -> dict[str, list
         "max_steps": 4,
         "eval_steps": 2,
     }
-    trainer = RayTrainer(
+    trainer: Any = RayTrainer(
         tiny_bert(vocabulary=len(tokenizer()), dropout=0.0),
         RayTrainingArguments(folder, **{**COMMON, **changes}),
         train_dataset=vowels(64, 3),
@@ -183,7 +185,7 @@ def test_autocast_is_active_inside_the_worker(
     precision: str | None, dtype: str, tmp_path: Path, ray_cluster: None
 ) -> None:
     sees = SeesTypes()
-    trainer = RayTrainer(
+    trainer: Any = RayTrainer(
         tiny_bert(vocabulary=len(tokenizer())),
         RayTrainingArguments(tmp_path, **{**COMMON, "max_steps": 2, "eval_strategy": "no"}),
         train_dataset=vowels(16, 3),
@@ -199,7 +201,7 @@ def test_autocast_is_active_inside_the_worker(
 
 def test_an_evaluation_alone_has_the_right_loss(tmp_path: Path, ray_cluster: None) -> None:
     """Without data in the constructor, and without a training that would have found out about the model."""
-    trainer = RayTrainer(
+    trainer: Any = RayTrainer(
         tiny_bert(vocabulary=len(tokenizer())),
         RayTrainingArguments(tmp_path, **{**COMMON, "eval_strategy": "no"}),
         processing_class=tokenizer(),

@@ -38,7 +38,9 @@ class WaitsForTheDriver(TrainerCallback):
 
 class Listens:
     def __init__(self, heard: Path) -> None:
-        self.heard, self.events, self.closed = heard, [], []
+        self.heard = heard
+        self.events: list[Event] = []
+        self.closed: list[BaseException | None] = []
 
     def handle(self, event: Event) -> None:
         self.events.append(event)
@@ -57,7 +59,7 @@ def test_every_log_reaches_the_driver_in_order_while_training_runs(tmp_path: Pat
         **classify_words(),
     )
     listens, interrupt, actors = Listens(tmp_path / "heard"), signal.getsignal(signal.SIGINT), len(actors_alive())
-    outcome = fit(replace(trainer._job("train", (), {}, []), sinks=[listens]))
+    outcome = fit(replace(trainer._job("train", (), {}), sinks=[listens]))
 
     assert listens.closed == [None]
     logged = [event for event in listens.events if isinstance(event, Logged)]

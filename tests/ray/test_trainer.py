@@ -52,8 +52,10 @@ class ScaledTrainer(RayTrainer):
         super().__init__(*args, **kwargs)
         self.scale = scale
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         return (loss * self.scale, outputs) if return_outputs else loss * self.scale
 
     def get_train_dataloader(self) -> Any:
@@ -80,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path, ray_cluster: None) -> Iterator[Any]:
+def trained(folder: Path, ray_cluster: None) -> Any:
     """One training with everything in it, on two workers."""
     parts = classify_words()
     before = {name: tensor.clone() for name, tensor in parts["model"].state_dict().items()}
@@ -88,7 +90,7 @@ def trained(folder: Path, ray_cluster: None) -> Iterator[Any]:
         folder / "out", **{**COMMON, "save_strategy": "steps", "save_steps": 4, "max_steps": 8}
     )
     watcher = Watcher()
-    trainer = ScaledTrainer(
+    trainer: Any = ScaledTrainer(
         args=arguments,
         scale=2.0,
         callbacks=[watcher],
@@ -104,7 +106,9 @@ def trained(folder: Path, ray_cluster: None) -> Iterator[Any]:
 
 
 def test_the_model_passed_in_holds_the_trained_weights(trained: Any) -> None:
-    changed = [not torch.equal(tensor, trained.test_before[name]) for name, tensor in trained.model.state_dict().items()]
+    changed = [
+        not torch.equal(tensor, trained.test_before[name]) for name, tensor in trained.model.state_dict().items()
+    ]
     assert any(changed)
 
 
@@ -318,3 +322,16 @@ def test_attributes_set_after_construction_reach_the_workers(tmp_path: Path, ray
     trainer.eval_dataset = Dataset.from_dict(vowels(6, 9)[:])
     assert trainer.train().global_step == 3
     assert without_times(trainer.evaluate())["eval_rows"] == 6.0
+
+
+def test_a_model_that_was_prepared_on_the_driver_is_still_wrapped_on_the_workers(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    parts = classify_words()
+    quiet = {**COMMON, "eval_strategy": "no", "max_steps": 2}
+    Trainer(args=TrainingArguments(tmp_path, use_cpu=True, bf16=True, **quiet), **parts).evaluate()
+    assert parts["model"]._is_accelerate_prepared
+    trainer = RayTrainer(
+        args=RayTrainingArguments(tmp_path, **quiet), scaling_config=ScalingConfig(num_workers=2), **parts
+    )
+    assert trainer.train().global_step == 2

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import transformers
-from recipes import RECIPES
+
+from tests.ray.recipes import RECIPES
 
 
 def main(name: str, folder: Path) -> None:

@@ -361,7 +361,11 @@ def test_the_error_names_setting_value_reason_and_fix(case: str) -> None:
 def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(ArgumentsError) as caught:
         trainer(compute_metrics="accuracy", data_collator="padding", eval_dataset="imdb")
-    assert [problem.setting for problem in caught.value.problems] == ["eval_dataset", "data_collator", "compute_metrics"]
+    assert [problem.setting for problem in caught.value.problems] == [
+        "eval_dataset",
+        "data_collator",
+        "compute_metrics",
+    ]
 
 
 def test_what_is_right_is_accepted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "raytrainer"
 
 LAYERS: list[set[str]] = [
     {"errors", "events", "where"},
-    {"arguments", "sinks", "devices"},
+    {"arguments", "sinks", "devices", "pickling"},
     {"precision", "contract", "shipping", "weights", "cluster", "outbox"},
     {"tracking", "progress", "reporting", "relay"},
     {"worker"},

@@ -171,6 +171,15 @@ def test_an_active_run_of_the_user_is_gone_on_with() -> None:
     assert (target.run_id, target.ends, target.parent_run_id) == (run.info.run_id, False, None)
 
 
+def test_an_active_run_is_looked_for_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    MlflowClient("mlruns").create_experiment("from long ago")  # MLflow then goes on with ./mlruns by default
+    with mlflow.start_run() as run:
+        tracker = open_here()
+        tracker.close(None)
+    assert (tracker.run_id, tracker.tracking_uri) == (run.info.run_id, f"file://{tmp_path}/mlruns")
+
+
 def test_a_nested_run_is_made_under_the_active_one() -> None:
     with mlflow.start_run(experiment_id=mlflow.create_experiment("theirs")) as run:
         target = target_of({"MLFLOW_NESTED_RUN": "TRUE"})
@@ -522,7 +531,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-@pytest.mark.slow
 def test_a_server_may_stop_and_die_and_come_back(
     server: Server, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

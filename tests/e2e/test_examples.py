@@ -1,0 +1,72 @@
+"""The examples as a user runs them, and as the scripts for transformers alone that they come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+pytestmark = pytest.mark.ray
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SHORT = {
+    "seq2seq": ["--max-steps=20", "--train-examples=600", "--eval-examples=21"],
+    "text_classification": ["--max-steps=16"],
+}
+KINDS = {"seq2seq": AutoModelForSeq2SeqLM, "text_classification": AutoModelForSequenceClassification}
+
+
+def run(script: Path, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
+    command = [sys.executable, *launcher, str(script), "--output-dir=result", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES), "MLFLOW_EXPERIMENT_NAME": script.stem}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_example(name: str, tmp_path: Path) -> None:
+    printed = run(EXAMPLES / f"{name}.py", tmp_path, *SHORT[name])
+    # The user is told how far it is, what came out, where the model is and how to look at the run.
+    assert re.search(r"step \d+/(20|16)  .*samples/s", printed)
+    assert re.search(r"(exact match|accuracy): +\d+\.\d%", printed)
+    assert re.search(r"model: +result/model", printed)
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in printed
+    # What it says is there: the model loads, the run is in the file.
+    KINDS[name].from_pretrained(tmp_path / "result" / "model")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert logged.info.status == "FINISHED"
+    assert "eval_loss" in logged.data.metrics
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "result"]
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_example_differs_from_a_script_for_transformers_by_import_and_scaling_config(name: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text()
+    undo = [
+        (r"from raytrainer import Ray(\w+), Ray(\w+)", r"from transformers import \1, \2"),
+        (r"from ray\.train import ScalingConfig\n", ""),
+        (r" +scaling_config=ScalingConfig\(.*\),\n", ""),
+        (r"\bRay((Seq2Seq)?Train)", r"\1"),
+    ]
+    for pattern, replacement in undo:
+        text, count = re.subn(pattern, replacement, text)
+        assert count > 0, pattern
+    assert "raytrainer" not in text.split("from __future__")[1]
+    script = tmp_path / f"{name}.py"
+    script.write_text(text)
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    try:
+        launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-endpoint=localhost:0")
+        printed = run(script, tmp_path, *SHORT[name], launcher=(*launcher, "--rdzv-backend=c10d"))
+    finally:
+        del os.environ["ACCELERATE_USE_CPU"]
+    assert re.search(r"model: +result/model", printed)
