@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray.train import RunConfig, ScalingConfig
+from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 from ray.train.v2.api import config as ray_config
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import DEFAULT_CALLBACKS, DEFAULT_PROGRESS_CALLBACK
@@ -176,7 +177,8 @@ class DriverSide:
         try:
             outcome = fit(dataclasses.replace(job, sinks=sinks))
         finally:
-            _sweep(job.run)
+            if self._run is None:
+                _sweep(str(job.run.storage_path), str(job.run.name))
         self._take_home(outcome, trained=action == "train")
         return outcome.value
 
@@ -294,11 +296,12 @@ def _default_run(output_dir: str) -> ray_config.RunConfig:
     return ray_config.RunConfig(storage_path=os.path.join(output_dir, "ray"), logging_config=logging)
 
 
-def _sweep(run: RunConfig) -> None:
-    """Remove the folders that Ray Train made for this run and left empty."""
-    folder = os.path.join(str(run.storage_path), str(run.name))
+def _sweep(storage: str, name: str) -> None:
+    """Remove the folders that Ray Train made for this run, where there is nothing in them but its marker."""
     with contextlib.suppress(OSError):  # there is something in it, or it is not on this machine
-        os.removedirs(folder)
+        os.remove(os.path.join(storage, name, VALIDATE_STORAGE_MARKER_FILENAME))
+        os.rmdir(os.path.join(storage, name))
+        os.rmdir(storage)
 
 
 def _restore_callbacks(here_now: list[TrainerCallback], returned: list[tuple[type, dict[str, bytes]]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -106,6 +107,7 @@ def fit(job: Job) -> Outcome:
     Raises:
         UserError: a mistake that was found before the first step.
         TrainingFailed: a worker died, or Ray Train gave up.
+        KeyboardInterrupt: after Ctrl-C, when the workers are stopped.
         Exception: what the user's code raised on a worker, as itself, with a WorkerTraceback as its cause.
     """
     timer = _Timer()
@@ -129,6 +131,9 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
             _ray_trainer(job, scaling, relay).fit()
     except TrainingFailedError as failure:
         _raise_as_itself(failure)
+    except SystemExit:
+        # How Ray Train ends a program after Ctrl-C.
+        raise KeyboardInterrupt from None
     finally:
         ray.kill(relay)
     result: Result = listener.result
@@ -155,7 +160,8 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
     )
     # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
     # reference: Ray Train hands this configuration to each of its own actors.
-    config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay}
+    path = [os.path.abspath(folder) for folder in sys.path]
+    config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay, "path": path}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
     return _RayTrainer(
         train_loop,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -99,8 +100,10 @@ def train_loop(config: dict[str, Any]) -> None:
     """Run an :class:`Order` on this rank; the function that Ray Train runs on every worker.
 
     Args:
-        config: ``order``, a reference to an Order pickled, and ``relay``, the driver's.
+        config: ``order``, a reference to an Order pickled; ``relay``, the driver's; ``path``, the driver's sys.path.
     """
+    # Before the order is read: the user's modules are where the driver found them, where this machine has the folder.
+    sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
     rank = ray.train.get_context().get_world_rank()
     outbox = Outbox(config["relay"], rank)
     try:

@@ -348,6 +348,7 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
 @pytest.mark.parametrize("case", TABLE)
 def test_the_error_names_setting_value_reason_and_fix(case: str) -> None:
     call, setting, value, reason, fix = TABLE[case]
+    before = ray_actors()
     with pytest.raises(UserError) as caught:
         call()
     problem = next(problem for problem in caught.value.problems if problem.setting == setting)
@@ -355,7 +356,12 @@ def test_the_error_names_setting_value_reason_and_fix(case: str) -> None:
     assert reason in problem.reason
     assert fix in problem.fix
     assert isinstance(caught.value, ArgumentsError | PrecisionError)
-    assert not ray.is_initialized()
+    assert ray_actors() == before
+
+
+def ray_actors() -> set[str] | None:
+    """Every actor that Ray ever started; None where Ray is off, as it is unless other tests came before."""
+    return set(ray._private.state.actors()) if ray.is_initialized() else None
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
