@@ -1,4 +1,4 @@
-"""Ctrl-C stops the workers, ends the MLflow run as killed, and the program as programs end after Ctrl-C."""
+"""Ctrl-C stops the workers, ends the MLflow run as killed, and the program with a KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert "/1000000  epoch" in printed, printed
     script.send_signal(signal.SIGINT)
     rest, _ = script.communicate(timeout=120)
-    assert script.returncode in (-signal.SIGINT, 130), printed + rest
+    # Not 130: a program that imported ray ends with 1 after any KeyboardInterrupt that nobody catches.
+    assert script.returncode == 1, printed + rest
+    assert rest.rstrip().endswith("KeyboardInterrupt") or "\nKeyboardInterrupt\n" in rest
     assert "training  interrupted" in rest
     (run,) = MlflowClient(environment["MLFLOW_TRACKING_URI"]).search_runs(["0"])
     assert run.info.status == "KILLED"
