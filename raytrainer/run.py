@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import ray
 from ray import cloudpickle
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.config import RunConfig, ScalingConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
-from raytrainer.errors import TrainingFailed, WorkerTraceback
 from raytrainer.events import Event, Phase
+from raytrainer.failures import raise_as_itself
+from raytrainer.order import Order, Result, TrainerFactory
 from raytrainer.precision import Precision
+from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings
 from raytrainer.relay import Listener, Relay
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weight
-from raytrainer.worker import Order, Result, TrainerFactory, train_loop
-
-# Ray Train's own settings, unless the user set them.
-RAY_TRAIN_SETTINGS = {
-    # It looks at its workers every 2 s by default, and a report stands still until then.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    # It moves workers into a folder of its own, where the user's relative paths mean nothing.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # It replaces print, and whoever redirects sys.stdout gets nothing: dill does, where datasets makes fingerprints.
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-}
+from raytrainer.worker import train_loop
 
 # What reaches the workers of the driver's environment, beside what the cluster gives them.
 TRAVELLING_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM", "HF_DATASETS_OFFLINE")
@@ -126,11 +113,11 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     cluster.check_supply(scaling)
     relay = Relay.options(label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()}).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
     try:
-        with Listener(relay, sinks) as listener, _ray_train_settings(), _own_interrupts():
+        with Listener(relay, sinks) as listener, ray_train_settings(), own_interrupts():
             timer.start()
             _ray_trainer(job, scaling, relay).fit()
     except TrainingFailedError as failure:
-        _raise_as_itself(failure)
+        raise_as_itself(failure)
     except SystemExit:
         # How Ray Train ends a program after Ctrl-C.
         raise KeyboardInterrupt from None
@@ -163,69 +150,13 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
     path = [os.path.abspath(folder) for folder in sys.path]
     config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay, "path": path}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
-    return _RayTrainer(
+    return GroupTrainer(
         train_loop,
         train_loop_config=config,
         backend_config=group,
         scaling_config=scaling,
         run_config=cast("Any", job.run),
     )
-
-
-class _RayTrainer(DataParallelTrainer):
-    """Ray Train's trainer without the helper actor that asks the dashboard, where no dashboard answers."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        if ray._private.worker.get_dashboard_url():
-            return callbacks
-        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
-
-
-@contextlib.contextmanager
-def _ray_train_settings() -> Iterator[None]:
-    settings = dict(RAY_TRAIN_SETTINGS)
-    if len(ray.nodes()) == 1:
-        # It waits for notice that a node goes away, and with the only node the controller goes away too.
-        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back to the program when the run is over: Ray Train takes it and never returns it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _raise_as_itself(failure: TrainingFailedError) -> None:
-    """Raise what the user's code raised, with the worker's traceback as its cause."""
-    if not isinstance(failure, WorkerGroupError) or not failure.worker_failures:
-        raise TrainingFailed(str(failure)) from failure
-    rank, error = min(failure.worker_failures.items(), key=lambda item: (_is_echo(item[1]), item[0]))
-    error = getattr(error, "_base_exc", error)
-    if isinstance(error, ray.exceptions.RayError):
-        raise TrainingFailed(f"the worker of rank {rank} is gone: {error}") from failure
-    text = error.__dict__.pop("_raytrainer_traceback", None) or str(failure)
-    raise error from WorkerTraceback(rank, text)
-
-
-def _is_echo(error: BaseException) -> bool:
-    """Tell whether a rank failed only because another one did: its peer was gone in a collective."""
-    text = str(getattr(error, "_base_exc", error)).lower()
-    return any(sign in text for sign in ("connection closed by peer", "connection reset by peer", "nccl", "gloo"))
 
 
 def _close(sinks: list[Sink], error: BaseException | None) -> None:

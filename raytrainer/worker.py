@@ -8,9 +8,7 @@ import logging
 import os
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import ray
@@ -19,11 +17,13 @@ from ray import cloudpickle
 from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
-from raytrainer.errors import ContractError, Problem, ResourcesError, TrainingFailed, UserError
+from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
+from raytrainer.order import Order, Result
 from raytrainer.outbox import Outbox
 from raytrainer.relay import Delivery
-from raytrainer.weights import Weight, collect_weights, load_weights
+from raytrainer.weights import collect_weights, load_weights
 
+# What imports transformers is imported inside the functions: a worker times that import, and reports it.
 if TYPE_CHECKING:
     import torch
     from transformers import Trainer, TrainingArguments
@@ -31,69 +31,12 @@ if TYPE_CHECKING:
     from raytrainer.contract import Verdict
     from raytrainer.precision import Precision
 
-TrainerFactory = Callable[["TrainingArguments"], "Trainer"]
-"""What all ways in come down to: arguments built on this worker in, the trainer out. Small when pickled."""
-
 Shared = TypeVar("Shared")
 
 _LOSS_SCALE = (
     "{model} takes num_items_in_batch and ignores it: transformers would log and train on a loss too large by the"
     " number of workers times accumulation steps. Corrected; loss_scale='transformers' gives the stock figures."
 )
-
-
-@dataclass(frozen=True)
-class Order:
-    """What every rank is told to do.
-
-    Args:
-        factory: makes the trainer.
-        arguments: class of the training arguments and the values their constructor is given.
-        action: name of the trainer's method to call: ``train``, ``evaluate``, ``predict``.
-        call: positional and keyword arguments of that call, packed.
-        state: fields of the TrainerState to start from, None to start anew.
-        weights: weights to load before the call, None where the factory brings them.
-        precision: what was asked for; None means what the arguments say.
-        loss_scale: ``auto`` or ``transformers``.
-        use_cpu: whether the workers have no accelerator.
-        use_tpu: whether the workers have TPUs.
-        directory: the folder the user started from.
-        environment: environment variables that the workers get.
-    """
-
-    factory: TrainerFactory
-    arguments: tuple[type[TrainingArguments], dict[str, Any]]
-    action: str
-    call: shipping.Parcel
-    state: dict[str, Any] | None
-    weights: ray.ObjectRef[dict[str, Weight]] | None
-    precision: str | None
-    loss_scale: str
-    use_cpu: bool
-    use_tpu: bool
-    directory: str
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What rank 0 hands back.
-
-    Args:
-        value: what the trainer's method returned.
-        state: fields of the TrainerState.
-        weights: the trained weights, None where nothing was trained.
-        callbacks: attributes of each callback that can travel, with the callback's class, in order.
-        precision: what was computed in, and why.
-        error: a mistake of the user's that all ranks saw; everything else is None then.
-    """
-
-    value: Any = None
-    state: dict[str, Any] | None = None
-    weights: dict[str, Weight] | None = None
-    callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
-    precision: Precision | None = None
-    error: UserError | None = None
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -112,6 +55,8 @@ def train_loop(config: dict[str, Any]) -> None:
         # Raised alike on every rank before the first step. Returned, because Ray would retry what is raised.
         result = Result(error=error)
     except BaseException as error:
+        from raytrainer.handover import travelling
+
         raise travelling(error) from None
     if rank == 0:
         ray.get(config["relay"].deliver.remote(Delivery([ray.put(result)])))
@@ -121,6 +66,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     clock = time.monotonic()
     order: Order = cloudpickle.loads(ray.get(pickled))
     _settle_in(order)
+    from raytrainer.handover import callback_states
     from raytrainer.reporting import ReportingCallback
 
     clock = outbox.phase("imports", clock)
@@ -146,7 +92,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         value=value,
         state=dataclasses.asdict(trainer.state),
         weights=weights,
-        callbacks=_callback_states(trainer),
+        callbacks=callback_states(trainer),
         precision=precision,
     )
 
@@ -216,6 +162,7 @@ def _some_data(trainer: Trainer, call: list[Any]) -> Iterator[None]:
 
 def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
     from raytrainer.contract import inspect_model
+    from raytrainer.handover import travelling
 
     # On every rank, though rank 0's word counts: a model may talk to the other ranks in its forward.
     verdict: Verdict | BaseException
@@ -250,50 +197,3 @@ def _gather(item: Shared) -> list[Shared]:
     items: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(items, item)
     return items
-
-
-def _callback_states(trainer: Trainer) -> list[tuple[type, dict[str, bytes]]]:
-    """Return what each callback knows, attribute by attribute; what cannot travel stays behind."""
-    from raytrainer.reporting import ReportingCallback
-
-    states = []
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, ReportingCallback):
-            continue
-        attributes = {}
-        for name, value in vars(callback).items():
-            # A lock, an open file or the trainer itself: the driver's callback keeps its own.
-            with contextlib.suppress(Exception):
-                attributes[name] = _dump_without(trainer, value)
-        states.append((type(callback), attributes))
-    return states
-
-
-def _dump_without(trainer: Trainer, value: object) -> bytes:
-    """Pickle a value, and refuse one that holds the trainer: its model would travel with it."""
-    import io
-
-    class Pickler(cloudpickle.Pickler):
-        def persistent_id(self, obj: object) -> None:
-            if obj is trainer or obj is trainer.model:
-                raise ValueError("the trainer stays on the worker")
-
-    file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)  # type: ignore[no-untyped-call]  # as above
-    return file.getvalue()
-
-
-def travelling(error: BaseException) -> BaseException:
-    """Return the error itself where it can be pickled and read back, else one that says the same.
-
-    Ray would otherwise lose the whole report of the worker that failed.
-    """
-    text = "".join(traceback.format_exception(error))
-    error.__dict__.setdefault("_raytrainer_traceback", text)
-    try:
-        cloudpickle.loads(cloudpickle.dumps(error))
-    except Exception:
-        failed = TrainingFailed(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
-        failed.__dict__["_raytrainer_traceback"] = text
-        return failed
-    return error

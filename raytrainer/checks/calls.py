@@ -1,0 +1,88 @@
+"""Calls of the driver's trainer."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any, NoReturn
+
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from raytrainer.checks.binding import constructor_of_its_own
+from raytrainer.checks.wording import refuse
+
+
+def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Check a call of ``train`` on the driver.
+
+    Args:
+        trainer: the driver's trainer.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+
+    Returns:
+        The call's arguments as the workers shall have them.
+
+    Raises:
+        ArgumentsError: there is nothing to train on or to resume from.
+    """
+    call = inspect.signature(trainer._kind.train).bind(trainer, *args, **kwargs)
+    given: TrainingArguments = trainer.args
+    if _lacks(trainer, "train_dataset", "get_train_dataloader"):
+        refuse("train_dataset", None, "there is nothing to train on", "train_dataset=... in the constructor")
+    if call.arguments.get("trial") is not None:
+        no_search_yet()
+    resume = call.arguments.get("resume_from_checkpoint")
+    if resume is True and not _has_checkpoint(given):
+        refuse(
+            "resume_from_checkpoint",
+            True,
+            f"there is no checkpoint-* folder in {given.output_dir}",
+            "resume_from_checkpoint=None to start anew, or output_dir=the folder of the earlier run",
+        )
+    if isinstance(resume, str | os.PathLike):
+        path = os.path.abspath(os.path.expanduser(os.fspath(resume)))
+        if not os.path.isfile(os.path.join(path, "trainer_state.json")):
+            reason = "it holds no trainer_state.json" if os.path.isdir(path) else "there is no such folder"
+            refuse("resume_from_checkpoint", resume, reason, "a folder checkpoint-* that a Trainer wrote")
+        call.arguments["resume_from_checkpoint"] = path
+    return call.args[1:], call.kwargs
+
+
+def _has_checkpoint(given: TrainingArguments) -> bool:
+    folder = given.output_dir
+    return folder is not None and os.path.isdir(folder) and get_last_checkpoint(folder) is not None
+
+
+def evaluate_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Check a call of ``evaluate`` on the driver.
+
+    Raises:
+        ArgumentsError: there is nothing to evaluate on.
+    """
+    given = args[0] if args else kwargs.get("eval_dataset")
+    if given is None and _lacks(trainer, "eval_dataset", "get_eval_dataloader"):
+        fix = "trainer.evaluate(dataset), or eval_dataset=... in the constructor"
+        refuse("eval_dataset", None, "there is nothing to evaluate on", fix)
+
+
+def no_search_yet() -> NoReturn:
+    """Refuse a hyperparameter search through the trainer's own method.
+
+    Raises:
+        ArgumentsError: always.
+    """
+    refuse(
+        "hyperparameter_search",
+        "called",
+        "this version does not search on a cluster",
+        "one RayTrainer a setting, or transformers' own Trainer for a search in this process",
+    )
+
+
+def _lacks(trainer: Any, dataset: str, loader: str) -> bool:
+    """Tell whether a dataset is not there, and nothing of the user's own that could make one."""
+    if vars(trainer).get(dataset) is not None or constructor_of_its_own(trainer._kind):
+        return False
+    return getattr(trainer._kind, loader) is getattr(Trainer, loader)

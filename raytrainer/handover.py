@@ -1,0 +1,60 @@
+"""What a worker hands over beside the result: what its callbacks know, and errors in a form that travels."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import traceback
+from typing import TYPE_CHECKING
+
+from ray import cloudpickle
+
+from raytrainer.errors import TrainingFailed
+from raytrainer.reporting import ReportingCallback
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+def callback_states(trainer: Trainer) -> list[tuple[type, dict[str, bytes]]]:
+    """Return what each callback knows, attribute by attribute; what cannot travel stays behind."""
+    states = []
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ReportingCallback):
+            continue
+        attributes = {}
+        for name, value in vars(callback).items():
+            # A lock, an open file or the trainer itself: the driver's callback keeps its own.
+            with contextlib.suppress(Exception):
+                attributes[name] = _dump_without(trainer, value)
+        states.append((type(callback), attributes))
+    return states
+
+
+def _dump_without(trainer: Trainer, value: object) -> bytes:
+    """Pickle a value, and refuse one that holds the trainer: its model would travel with it."""
+
+    class Pickler(cloudpickle.Pickler):
+        def persistent_id(self, obj: object) -> None:
+            if obj is trainer or obj is trainer.model:
+                raise ValueError("the trainer stays on the worker")
+
+    file = io.BytesIO()
+    Pickler(file, protocol=5).dump(value)  # type: ignore[no-untyped-call]  # as above
+    return file.getvalue()
+
+
+def travelling(error: BaseException) -> BaseException:
+    """Return the error itself where it can be pickled and read back, else one that says the same.
+
+    Ray would otherwise lose the whole report of the worker that failed.
+    """
+    text = "".join(traceback.format_exception(error))
+    error.__dict__.setdefault("_raytrainer_traceback", text)
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:
+        failed = TrainingFailed(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
+        failed.__dict__["_raytrainer_traceback"] = text
+        return failed
+    return error

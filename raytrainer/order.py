@@ -1,0 +1,74 @@
+"""What every rank is told to do, and what rank 0 hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from raytrainer import shipping
+from raytrainer.errors import UserError
+from raytrainer.weights import Weight
+
+if TYPE_CHECKING:
+    import ray
+    from transformers import Trainer, TrainingArguments
+
+    from raytrainer.precision import Precision
+
+TrainerFactory = Callable[["TrainingArguments"], "Trainer"]
+"""What all ways in come down to: arguments built on this worker in, the trainer out. Small when pickled."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What every rank is told to do.
+
+    Args:
+        factory: makes the trainer.
+        arguments: class of the training arguments and the values their constructor is given.
+        action: name of the trainer's method to call: ``train``, ``evaluate``, ``predict``.
+        call: positional and keyword arguments of that call, packed.
+        state: fields of the TrainerState to start from, None to start anew.
+        weights: weights to load before the call, None where the factory brings them.
+        precision: what was asked for; None means what the arguments say.
+        loss_scale: ``auto`` or ``transformers``.
+        use_cpu: whether the workers have no accelerator.
+        use_tpu: whether the workers have TPUs.
+        directory: the folder the user started from.
+        environment: environment variables that the workers get.
+    """
+
+    factory: TrainerFactory
+    arguments: tuple[type[TrainingArguments], dict[str, Any]]
+    action: str
+    call: shipping.Parcel
+    state: dict[str, Any] | None
+    weights: ray.ObjectRef[dict[str, Weight]] | None
+    precision: str | None
+    loss_scale: str
+    use_cpu: bool
+    use_tpu: bool
+    directory: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What rank 0 hands back.
+
+    Args:
+        value: what the trainer's method returned.
+        state: fields of the TrainerState.
+        weights: the trained weights, None where nothing was trained.
+        callbacks: attributes of each callback that can travel, with the callback's class, in order.
+        precision: what was computed in, and why.
+        error: a mistake of the user's that all ranks saw; everything else is None then.
+    """
+
+    value: Any = None
+    state: dict[str, Any] | None = None
+    weights: dict[str, Weight] | None = None
+    callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
+    precision: Precision | None = None
+    error: UserError | None = None

@@ -1,0 +1,63 @@
+"""Ray Train as it is used here: its settings, its trainer, and Ctrl-C given back when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+# Ray Train's own settings, unless the user set them.
+RAY_TRAIN_SETTINGS = {
+    # It looks at its workers every 2 s by default, and a report stands still until then.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # It moves workers into a folder of its own, where the user's relative paths mean nothing.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # It replaces print, and whoever redirects sys.stdout gets nothing: dill does, where datasets makes fingerprints.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+
+
+class GroupTrainer(DataParallelTrainer):
+    """Ray Train's trainer without the helper actor that asks the dashboard, where no dashboard answers."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        if ray._private.worker.get_dashboard_url():
+            return callbacks
+        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
+@contextlib.contextmanager
+def ray_train_settings() -> Iterator[None]:
+    """Set Ray Train's settings for the runs inside the block, those excepted that the user set."""
+    settings = dict(RAY_TRAIN_SETTINGS)
+    if len(ray.nodes()) == 1:
+        # It waits for notice that a node goes away, and with the only node the controller goes away too.
+        settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def own_interrupts() -> Iterator[None]:
+    """Give Ctrl-C back to the program when the run is over: Ray Train takes it and never returns it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

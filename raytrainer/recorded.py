@@ -1,0 +1,211 @@
+"""A trainer on the driver: its constructor call, and the transformers object, built on the CPU only when asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from ray.train import RunConfig, ScalingConfig
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer import DEFAULT_CALLBACKS, DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_callback import CallbackHandler, PrinterCallback
+
+from raytrainer import checks, shipping
+from raytrainer.arguments import RayTrainingArguments, field_values, rebuild
+from raytrainer.weights import Weight, fits, load_weights
+from raytrainer.where import here
+
+# How the trainer that is built on the driver differs: on the CPU, alone, telling nobody.
+_ON_THE_DRIVER: dict[str, Any] = {
+    "use_cpu": True,
+    "fp16": False,
+    "fp16_full_eval": False,
+    "tf32": None,
+    "deepspeed": None,
+    "fsdp": None,
+    "torch_compile": False,
+    "torch_compile_backend": None,
+    "torch_compile_mode": None,
+    "report_to": [],
+}
+
+# Set by transformers' own methods while they run, so setting them is no wish for the workers.
+_STATE_OF_A_RUN = frozenset({"args", "state", "control", "is_in_train", "callback_handler"})
+
+Self = TypeVar("Self", bound="Recorded")
+
+
+class Recorded:
+    """Mixin for the driver's objects of a trainer class: what was passed and set, without running the constructor.
+
+    Any attribute of the class that the recording does not have builds the real trainer here, on the CPU, with the
+    weights that training brought.
+    """
+
+    @classmethod
+    def record(
+        cls: type[Self],
+        kind: type[Trainer],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        precision: str | None = None,
+        loss_scale: str = "auto",
+    ) -> Self:
+        """Make the driver's object for a constructor call; the constructor itself is not run.
+
+        Args:
+            kind: the class that was called.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call, without RayTrainer's own.
+            scaling_config: see RayTrainer.
+            run_config: see RayTrainer.
+            precision: see RayTrainer.
+            loss_scale: see RayTrainer.
+
+        Returns:
+            The object.
+
+        Raises:
+            UserError: something passed is wrong.
+        """
+        bound = checks.bind(kind, args, kwargs)
+        arguments = checks.arguments(kind, bound)
+        if arguments is None:
+            arguments = RayTrainingArguments(output_dir="tmp_trainer")
+            kwargs = {**kwargs, "args": arguments}
+        checks.own(scaling_config, run_config, precision, loss_scale, arguments)
+        checks.constructor(kind, bound, arguments)
+        self = cls.__new__(cls)
+        vars(self).update({name: value for name, value in bound.items() if name != "model"})
+        vars(self).update(
+            _kind=kind,
+            _call=(args, kwargs),
+            _recorded_arguments=arguments,
+            _assigned={},
+            _operations=[],
+            _building=False,
+            _built=False,
+            _weights=None,
+            _mlflow_run=None,
+            _shipper=shipping.Shipper(),
+            _scaling=scaling_config,
+            _run=run_config,
+            _asked=(precision, loss_scale),
+            args=arguments,
+            state=TrainerState(),
+            control=TrainerControl(),
+            is_in_train=False,
+            precision=None,
+            phases={},
+            mlflow_command=None,
+        )
+        if bound.get("model") is not None and not isinstance(bound["model"], str):
+            vars(self)["model"] = bound["model"]
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        vars(self)[name] = value
+        if not self._building and not name.startswith("_") and name not in _STATE_OF_A_RUN:
+            self._assigned[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        # IPython and pickle ask every object for names like these; no trainer has them.
+        if name.startswith(("__", "_repr_", "_ipython_")) or self._built or self._building:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name == "callback_handler":
+            vars(self)[name] = self._callback_handler()
+        else:
+            self._build()
+        return getattr(self, name)
+
+    def add_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None:
+        self._change_callbacks("add_callback", callback)
+
+    def remove_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> None:
+        self._change_callbacks("remove_callback", callback)
+
+    def pop_callback(self, callback: type[TrainerCallback] | TrainerCallback) -> TrainerCallback | None:
+        popped: TrainerCallback | None = self._change_callbacks("pop_callback", callback)
+        return popped
+
+    def _change_callbacks(self, operation: str, callback: Any) -> Any:
+        if not self._building:
+            self._operations.append((operation, callback))
+        return getattr(self.callback_handler, operation)(callback)
+
+    def _callback_handler(self) -> CallbackHandler:
+        """Return a handler with the callbacks that the constructor would make, without a model."""
+        last = PrinterCallback if self.args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK
+        recorded = vars(self).get("callbacks") or []
+        return CallbackHandler(
+            [*DEFAULT_CALLBACKS, *recorded, last], None, vars(self).get("processing_class"), None, None
+        )
+
+    def _build(self) -> None:
+        """Run the constructor here, on the CPU, and load what training brought."""
+        kept = {name: vars(self)[name] for name in _STATE_OF_A_RUN if name in vars(self)}
+        args, kwargs = self._call
+        self._building = True
+        try:
+            with here(), _cpu_only():
+                local = rebuild(type(self.args), field_values(self.args), **_ON_THE_DRIVER)
+                self._kind.__init__(
+                    self,
+                    *(local if value is self._recorded_arguments else value for value in args),
+                    **{n: local if value is self._recorded_arguments else value for n, value in kwargs.items()},
+                )
+            if "callback_handler" in kept:
+                self.callback_handler.callbacks = kept.pop("callback_handler").callbacks
+            vars(self).update(kept)
+            vars(self).update(self._assigned)
+            self._built = True
+            self._load_trained()
+        finally:
+            self._building = False
+
+    def _keep_weights(self, weights: dict[str, Weight]) -> None:
+        vars(self)["_weights"] = weights
+        self._load_trained()
+
+    def _load_trained(self) -> None:
+        """Copy the trained weights into the model, where there is one that can hold them."""
+        model = vars(self).get("model")
+        if self._weights is None or model is None:
+            return
+        if fits(model, self._weights):
+            load_weights(model, self._weights)
+            # An object passed in carries its weights from now on; what the constructor makes does not.
+            if model is checks.bind(self._kind, *self._call).get("model"):
+                vars(self)["_weights"] = None
+        elif not self._built:
+            # The constructor wraps the model (adapters, a head): only what it builds can hold these weights.
+            del vars(self)["model"]
+
+    def _restore_callbacks(self, returned: list[tuple[type, dict[str, bytes]]]) -> None:
+        """Give each callback of the driver what the one of the same class and place knew on rank 0."""
+        waiting = list(returned)
+        for callback in self.callback_handler.callbacks:
+            match = next((pair for pair in waiting if pair[0] is type(callback)), None)
+            if match is not None:
+                waiting.remove(match)
+                for name, value in match[1].items():
+                    setattr(callback, name, pickle.loads(value))  # from a worker's memory, never from storage
+
+
+@contextlib.contextmanager
+def _cpu_only() -> Iterator[None]:
+    """Keep accelerate off the driver's GPU, if it has one."""
+    before = os.environ.get("ACCELERATE_USE_CPU")
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ACCELERATE_USE_CPU"]
+        else:
+            os.environ["ACCELERATE_USE_CPU"] = before
