@@ -117,6 +117,8 @@ class DriverSide(Recorded):
         self._restore_callbacks(outcome.callbacks)
         if outcome.weights is not None:
             self._keep_weights(outcome.weights)
+        if outcome.schedule is not None:
+            self._keep_schedule(outcome.schedule)
 
 
 def _default_run(output_dir: str) -> RunConfig:

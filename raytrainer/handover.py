@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ray import cloudpickle
 
 from raytrainer.errors import TrainingFailed
+from raytrainer.order import Schedule
 from raytrainer.reporting import ReportingCallback
 
 if TYPE_CHECKING:
@@ -29,6 +30,19 @@ def callback_states(trainer: Trainer) -> list[tuple[type, dict[str, bytes]]]:
                 attributes[name] = _dump_without(trainer, value)
         states.append((type(callback), attributes))
     return states
+
+
+def schedule_of(trainer: Trainer) -> Schedule | None:
+    """Return what optimizer and scheduler are set to; None where that cannot travel."""
+    if trainer.optimizer is None or trainer.lr_scheduler is None:
+        return None
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
+    schedule = Schedule(groups, trainer.lr_scheduler.state_dict())
+    try:
+        _dump_without(trainer, schedule)
+    except Exception:  # a scheduler of the user's own may hold anything; the driver then has none
+        return None
+    return schedule
 
 
 def _dump_without(trainer: Trainer, value: object) -> bytes:

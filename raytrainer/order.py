@@ -54,6 +54,19 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """What optimizer and scheduler were set to when a training ended.
+
+    Args:
+        groups: hyperparameters of the optimizer's parameter groups, without parameters.
+        scheduler: the scheduler's state dict.
+    """
+
+    groups: list[dict[str, Any]]
+    scheduler: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Result:
     """What rank 0 hands back.
 
@@ -61,6 +74,7 @@ class Result:
         value: what the trainer's method returned.
         state: fields of the TrainerState.
         weights: the trained weights, None where nothing was trained.
+        schedule: hyperparameters at the end, None where nothing was trained or they cannot travel.
         callbacks: attributes of each callback that can travel, with the callback's class, in order.
         precision: what was computed in, and why.
         error: a mistake of the user's that all ranks saw; everything else is None then.
@@ -69,6 +83,7 @@ class Result:
     value: Any = None
     state: dict[str, Any] | None = None
     weights: dict[str, Weight] | None = None
+    schedule: Schedule | None = None
     callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
     precision: Precision | None = None
     error: UserError | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import sys
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ray.train import RunConfig, ScalingConfig
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
@@ -15,6 +16,7 @@ from transformers.trainer_callback import CallbackHandler, PrinterCallback
 
 from raytrainer import checks, shipping
 from raytrainer.arguments import RayTrainingArguments, field_values, rebuild
+from raytrainer.order import Schedule
 from raytrainer.weights import Weight, fits, load_weights
 from raytrainer.where import here
 
@@ -32,7 +34,7 @@ _ON_THE_DRIVER: dict[str, Any] = {
     "report_to": [],
 }
 
-# Set by transformers' own methods while they run, so setting them is no wish for the workers.
+# What a run begins with and ends with; kept when the transformers object is built.
 _STATE_OF_A_RUN = frozenset({"args", "state", "control", "is_in_train", "callback_handler"})
 
 Self = TypeVar("Self", bound="Recorded")
@@ -91,6 +93,7 @@ class Recorded:
             _building=False,
             _built=False,
             _weights=None,
+            _schedule=None,
             _mlflow_run=None,
             _shipper=shipping.Shipper(),
             _scaling=scaling_config,
@@ -110,7 +113,9 @@ class Recorded:
 
     def __setattr__(self, name: str, value: Any) -> None:
         vars(self)[name] = value
-        if not self._building and not name.startswith("_") and name not in _STATE_OF_A_RUN:
+        # What transformers' own methods set while they run is no wish for the workers.
+        by_the_user = sys._getframe(1).f_globals.get("__name__", "").split(".")[0] != "transformers"
+        if by_the_user and not self._building and not name.startswith("_") and name not in _STATE_OF_A_RUN:
             self._assigned[name] = value
 
     def __getattr__(self, name: str) -> Any:
@@ -165,12 +170,29 @@ class Recorded:
             vars(self).update(self._assigned)
             self._built = True
             self._load_trained()
+            self._load_schedule()
         finally:
             self._building = False
 
     def _keep_weights(self, weights: dict[str, Weight]) -> None:
         vars(self)["_weights"] = weights
         self._load_trained()
+
+    def _keep_schedule(self, schedule: Schedule) -> None:
+        vars(self)["_schedule"] = schedule
+        if self._built:
+            self._load_schedule()
+
+    def _load_schedule(self) -> None:
+        """Give optimizer and scheduler the hyperparameters that the training ended with; its momenta stay behind."""
+        if self._schedule is None:
+            return
+        if self.optimizer is None:
+            Trainer.create_optimizer_and_scheduler(cast("Trainer", self), self.state.max_steps)
+        for group, trained in zip(self.optimizer.param_groups, self._schedule.groups, strict=False):
+            group.update(trained)
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.load_state_dict(self._schedule.scheduler)
 
     def _load_trained(self) -> None:
         """Copy the trained weights into the model, where there is one that can hold them."""

@@ -18,7 +18,7 @@ from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
-from raytrainer.order import Order, Result, TrainerFactory
+from raytrainer.order import Order, Result, Schedule, TrainerFactory
 from raytrainer.precision import Precision
 from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings
 from raytrainer.relay import Listener, Relay
@@ -69,6 +69,7 @@ class Outcome:
         value: what the trainer's method returned.
         state: fields of the TrainerState, None where the action has none.
         weights: trained weights, None where nothing was trained.
+        schedule: hyperparameters of optimizer and scheduler at the end, None where nothing was trained.
         callbacks: class and attributes (pickled) of the callbacks, in order.
         precision: what was computed in, and why.
         phases: seconds by phase, from the call to the end.
@@ -77,6 +78,7 @@ class Outcome:
     value: Any
     state: dict[str, Any] | None
     weights: dict[str, Weight] | None
+    schedule: Schedule | None
     callbacks: list[tuple[type, dict[str, bytes]]]
     precision: Precision
     phases: dict[str, float]
@@ -127,7 +129,15 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     if result.error is not None:
         raise result.error
     assert result.precision is not None
-    return Outcome(result.value, result.state, result.weights, result.callbacks, result.precision, timer.phases())
+    return Outcome(
+        value=result.value,
+        state=result.state,
+        weights=result.weights,
+        schedule=result.schedule,
+        callbacks=result.callbacks,
+        precision=result.precision,
+        phases=timer.phases(),
+    )
 
 
 def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:

@@ -66,7 +66,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     clock = time.monotonic()
     order: Order = cloudpickle.loads(ray.get(pickled))
     _settle_in(order)
-    from raytrainer.handover import callback_states
+    from raytrainer.handover import callback_states, schedule_of
     from raytrainer.reporting import ReportingCallback
 
     clock = outbox.phase("imports", clock)
@@ -92,6 +92,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         value=value,
         state=dataclasses.asdict(trainer.state),
         weights=weights,
+        schedule=schedule_of(trainer) if order.action == "train" else None,
         callbacks=callback_states(trainer),
         precision=precision,
     )

@@ -155,6 +155,11 @@ def test_other_methods_and_attributes_work_on_the_driver(trained: Any) -> None:
     assert trained.args.learning_rate == COMMON["learning_rate"]
     assert trained.label_names == ["labels"]
     assert trained.accelerator.num_processes == 1
+    assert isinstance(trained.optimizer, torch.optim.SGD)
+    # A linear schedule over 8 steps, all of them done.
+    assert trained.lr_scheduler.last_epoch == 8
+    assert trained.optimizer.param_groups[0]["initial_lr"] == COMMON["learning_rate"]
+    assert trained.lr_scheduler.get_last_lr() == [trained.optimizer.param_groups[0]["lr"]] == [0.0]
     assert next(iter(trained.get_train_dataloader()))["input_ids"].shape[0] == 4
     assert not hasattr(trained, "no_such_attribute")
     assert trained.pop_callback(EarlyStoppingCallback) is None

@@ -26,7 +26,7 @@ PACKAGES = {"contract", "checks"}
 GROUPS = [
     ["progress_view", "progress_screens", "progress_live", "progress"],
     ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
-    ["reporting", "handover"],
+    ["order", "reporting", "handover"],
     ["backend", "failures", "ray_train", "run"],
     ["recording", "checks", "recorded", "driver"],
 ]
