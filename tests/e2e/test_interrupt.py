@@ -13,7 +13,12 @@ from mlflow import MlflowClient
 
 pytestmark = pytest.mark.ray
 
+# The folder of its modules is known to this script alone; the workers have to be told.
 SCRIPT = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+
 from ray.train import ScalingConfig
 from raytrainer import RayTrainer, RayTrainingArguments
 from tests.ray.recipes import COMMON, classify_words
@@ -28,10 +33,10 @@ if __name__ == "__main__":
 def test_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     # A session of its own, so that what stays behind can be told by it.
     script = subprocess.Popen(
-        [sys.executable, "script.py"],
+        [sys.executable, "script.py", root],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.ray
 
 
 def test_a_training_is_one_run(tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'record.db'}"
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "words")
     arguments = RayTrainingArguments(tmp_path / "out", run_name="two", **{**COMMON, "report_to": "mlflow"})
@@ -40,4 +41,6 @@ def test_a_training_is_one_run(tmp_path: Path, ray_cluster: None, monkeypatch: p
     for name in ("loss", "grad_norm", "eval_loss", "eval_accuracy", "train_loss"):
         written = [(point.step, point.value) for point in client.get_metric_history(done.info.run_id, name)]
         assert written == [(entry["step"], entry[name]) for entry in history if name in entry], name
+    # transformers' own callback, on a worker, would write to the store that is MLflow's default there.
+    assert not (tmp_path / "mlflow.db").exists()
     assert trainer.mlflow_command == f"mlflow ui --backend-store-uri {uri}"
