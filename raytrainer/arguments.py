@@ -25,6 +25,12 @@ _DECIDED_ON_THE_WORKER: dict[str, Any] = {
 }
 
 
+# What TrainingArguments.__post_init__ sets beside the fields; each process makes its own.
+_OF_TRANSFORMERS = frozenset(
+    {"distributed_state", "mixed_precision", "fsdp_plugin_args", "deepspeed_plugin", "hf_deepspeed_config"}
+)
+
+
 class HardwareElsewhere:
     """Mixin for TrainingArguments: on a driver, leaves to the workers whatever depends on hardware."""
 
@@ -101,7 +107,31 @@ def rebuild(kind: type[Arguments], values: dict[str, Any], **changes: Any) -> Ar
     Raises:
         ValueError: what the constructor refuses.
     """
-    return kind(**{**values, **changes})
+    built = kind(**{**values, **changes})
+    if _derives_fields_of_its_own(kind):
+        # The driver's values are derived already: a subclass that doubles a learning rate must not double it again.
+        for name in values.keys() - changes.keys() - _DECIDED_ON_THE_WORKER.keys():
+            setattr(built, name, values[name])
+    return built
+
+
+def _derives_fields_of_its_own(kind: type[TrainingArguments]) -> bool:
+    derive = (base for base in kind.__mro__ if "__post_init__" in vars(base))
+    return any(base.__module__.split(".")[0] not in ("transformers", "raytrainer") for base in derive)
+
+
+def extra_attributes(arguments: TrainingArguments) -> dict[str, Any]:
+    """Return what the user's program set on the arguments beside their fields.
+
+    Args:
+        arguments: any TrainingArguments.
+
+    Returns:
+        Attribute name to value, without what TrainingArguments set themselves.
+    """
+    fields = {field.name for field in dataclasses.fields(arguments)}
+    own = {name: value for name, value in vars(arguments).items() if name not in fields | _OF_TRANSFORMERS}
+    return {name: value for name, value in own.items() if not name.startswith("_")}
 
 
 def on_this_machine(path: str) -> str:

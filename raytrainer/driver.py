@@ -9,10 +9,10 @@ from typing import Any
 
 from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 from ray.train.v2.api.config import LoggingConfig, RunConfig
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState
 
 from raytrainer import checks, cluster, shipping
-from raytrainer.arguments import field_values, on_this_machine
+from raytrainer.arguments import extra_attributes, field_values, on_this_machine
 from raytrainer.precision import Precision
 from raytrainer.progress import Progress
 from raytrainer.recorded import Recorded
@@ -81,8 +81,10 @@ class DriverSide(Recorded):
         return Job(
             factory=Recording(self._kind, self._pack_constructor()),
             arguments=(type(self.args), values),
+            attributes=self._pack(extra_attributes(self.args), extra_attributes(self.args)),
             action=action,
-            call=self._pack((args, kwargs), {"the call's arguments": (args, kwargs)}),
+            # What a call brings is not kept in the object store for the next one.
+            call=self._pack((args, kwargs), {"the call's arguments": (args, kwargs)}, shipping.Shipper(self._shipper)),
             scaling=self._scaling,
             run=self._run or _default_run(values["output_dir"]),
             state=None if action == "train" else dataclasses.asdict(self.state),
@@ -97,9 +99,11 @@ class DriverSide(Recorded):
         parts |= {f"{operation}()": callback for operation, callback in self._operations}
         return self._pack((args, kwargs, self._assigned, self._operations), parts)
 
-    def _pack(self, thing: object, parts: dict[str, object]) -> shipping.Parcel:
+    def _pack(
+        self, thing: object, parts: dict[str, object], shipper: shipping.Shipper | None = None
+    ) -> shipping.Parcel:
         try:
-            parcel: shipping.Parcel = self._shipper.pack(thing, self._stand_in)
+            parcel: shipping.Parcel = (shipper or self._shipper).pack(thing, self._stand_in)
         except Exception as failure:
             raise shipping.explain(failure, parts, self._stand_in) from failure
         return parcel
@@ -115,6 +119,8 @@ class DriverSide(Recorded):
         if outcome.state is not None:
             vars(self)["state"] = TrainerState(**outcome.state)
         self._restore_callbacks(outcome.callbacks)
+        if outcome.settings is not None:
+            vars(self).update(_settings=outcome.settings, control=TrainerControl(**outcome.settings.control))
         if outcome.weights is not None:
             self._keep_weights(outcome.weights)
         if outcome.schedule is not None:

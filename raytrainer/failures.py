@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 import ray
+from ray.train.v2._internal.exceptions import RayTrainError
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from raytrainer.errors import TrainingFailed, WorkerTraceback
@@ -16,8 +17,9 @@ def raise_as_itself(failure: TrainingFailedError) -> NoReturn:
         raise TrainingFailed(str(failure)) from failure
     rank, error = min(failure.worker_failures.items(), key=lambda item: (_is_echo(item[1]), item[0]))
     error = getattr(error, "_base_exc", error)
-    if isinstance(error, ray.exceptions.RayError):
-        raise TrainingFailed(f"the worker of rank {rank} is gone: {error}") from failure
+    if isinstance(error, ray.exceptions.RayError | RayTrainError):
+        # Ray's text is a page about actors; the first line says what happened.
+        raise TrainingFailed(f"the worker of rank {rank} is gone: {str(error).strip().splitlines()[0]}") from failure
     text = error.__dict__.pop("_raytrainer_traceback", None) or str(failure)
     raise error from WorkerTraceback(rank, text)
 

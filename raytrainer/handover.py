@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import cloudpickle
 
 from raytrainer.errors import TrainingFailed
-from raytrainer.order import Schedule
+from raytrainer.order import Schedule, Settings
 from raytrainer.reporting import ReportingCallback
 
 if TYPE_CHECKING:
@@ -30,6 +31,30 @@ def callback_states(trainer: Trainer) -> list[tuple[type, dict[str, bytes]]]:
                 attributes[name] = _dump_without(trainer, value)
         states.append((type(callback), attributes))
     return states
+
+
+def settings_of(trainer: Trainer) -> Settings:
+    """Return what a training changed beside weights and state."""
+    model: Any = trainer.model
+    return Settings(
+        config=_plain_entries(getattr(model, "config", None)),
+        generation_config=_plain_entries(getattr(model, "generation_config", None)),
+        training=model.training,
+        control=dataclasses.asdict(trainer.control),
+    )
+
+
+def _plain_entries(config: Any) -> dict[str, Any]:
+    entries = vars(config) if hasattr(config, "to_dict") else {}
+    return {name: value for name, value in entries.items() if not name.startswith("_") and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def schedule_of(trainer: Trainer) -> Schedule | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytrainer import shipping
 from raytrainer.errors import UserError
-from raytrainer.weights import Weight
+from raytrainer.weights import Weights
 
 if TYPE_CHECKING:
     import ray
@@ -27,6 +27,7 @@ class Order:
     Args:
         factory: makes the trainer.
         arguments: class of the training arguments and the values their constructor is given.
+        attributes: what the user's program set on the arguments beside their fields, packed.
         action: name of the trainer's method to call: ``train``, ``evaluate``, ``predict``.
         call: positional and keyword arguments of that call, packed.
         state: fields of the TrainerState to start from, None to start anew.
@@ -41,10 +42,11 @@ class Order:
 
     factory: TrainerFactory
     arguments: tuple[type[TrainingArguments], dict[str, Any]]
+    attributes: shipping.Parcel
     action: str
     call: shipping.Parcel
     state: dict[str, Any] | None
-    weights: ray.ObjectRef[dict[str, Weight]] | None
+    weights: ray.ObjectRef[Weights] | None
     precision: str | None
     loss_scale: str
     use_cpu: bool
@@ -67,6 +69,23 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What a training changed beside weights and state.
+
+    Args:
+        config: entries of the model's configuration that are plain values; transformers aligns special tokens there.
+        generation_config: the same of its generation configuration.
+        training: whether the model was left in training mode.
+        control: fields of the TrainerControl.
+    """
+
+    config: dict[str, Any]
+    generation_config: dict[str, Any]
+    training: bool
+    control: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Result:
     """What rank 0 hands back.
 
@@ -75,6 +94,7 @@ class Result:
         state: fields of the TrainerState.
         weights: the trained weights, None where nothing was trained.
         schedule: hyperparameters at the end, None where nothing was trained or they cannot travel.
+        settings: what a training changed beside them, None where nothing was trained.
         callbacks: attributes of each callback that can travel, with the callback's class, in order.
         precision: what was computed in, and why.
         error: a mistake of the user's that all ranks saw; everything else is None then.
@@ -82,8 +102,9 @@ class Result:
 
     value: Any = None
     state: dict[str, Any] | None = None
-    weights: dict[str, Weight] | None = None
+    weights: Weights | None = None
     schedule: Schedule | None = None
+    settings: Settings | None = None
     callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
     precision: Precision | None = None
     error: UserError | None = None

@@ -43,6 +43,7 @@ class Pickler(cloudpickle.Pickler):
 
     def __init__(self, file: io.BytesIO, depot: Depot, named: Named) -> None:
         import torch
+        import torch.nn.utils.parametrize
         from datasets import Dataset
         from datasets.table import Table
 
@@ -70,8 +71,13 @@ class Pickler(cloudpickle.Pickler):
         if isinstance(obj, self._dataset) and obj._indices is not None and len(obj._indices) < len(obj._data):
             state = {**obj.__dict__, "_data": self.depot.flattened(obj), "_indices": None}
             return _restore, (type(obj), state)
-        if isinstance(obj, self._torch.nn.Module) and "_is_accelerate_prepared" in vars(obj):
-            return _unprepared(obj)
+        if isinstance(obj, self._torch.nn.Module):
+            if self._torch.nn.utils.parametrize.is_parametrized(obj):
+                return _make, (type(obj).__mro__[1],), dict(vars(obj)), None, None, _set_parametrized
+            if "_is_accelerate_prepared" in vars(obj):
+                return _unprepared(obj)
+        if isinstance(obj, self._torch.nn.Parameter) and obj._backward_hooks:
+            raise pickle.PicklingError("torch pickles a parameter without the hooks on its gradient")
         return super().reducer_override(obj)  # type: ignore[no-untyped-call]  # as above
 
     def _keep(self, storage: torch.UntypedStorage) -> int:
@@ -134,6 +140,20 @@ def _unprepared(module: torch.nn.Module) -> tuple[Any, ...]:
         if getattr(original, "__func__", None) is not type(module).forward:
             state["forward"] = original
     return make, args, state, *rest
+
+
+def _make(kind: type[torch.nn.Module]) -> torch.nn.Module:
+    return kind.__new__(kind)
+
+
+def _set_parametrized(module: torch.nn.Module, state: dict[str, Any]) -> None:
+    """Fill a module that has parametrizations (weight_norm, ...): torch gives each such object a class of its own."""
+    from torch.nn.utils import parametrize
+
+    vars(module).update(state)
+    parametrize._inject_new_class(module)
+    for name in cast("Any", module.parametrizations):
+        parametrize._inject_property(module, name)
 
 
 def _restore(kind: type[Dataset], state: dict[str, Any]) -> Dataset:

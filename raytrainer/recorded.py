@@ -17,7 +17,7 @@ from transformers.trainer_callback import CallbackHandler, PrinterCallback
 from raytrainer import checks, shipping
 from raytrainer.arguments import RayTrainingArguments, field_values, rebuild
 from raytrainer.order import Schedule
-from raytrainer.weights import Weight, fits, load_weights
+from raytrainer.weights import Weights, fits, load_weights
 from raytrainer.where import here
 
 # How the trainer that is built on the driver differs: on the CPU, alone, telling nobody.
@@ -79,14 +79,17 @@ class Recorded:
         arguments = checks.arguments(kind, bound)
         if arguments is None:
             arguments = RayTrainingArguments(output_dir="tmp_trainer")
-            kwargs = {**kwargs, "args": arguments}
+            # All by name: the call may have None where the arguments stand.
+            args, kwargs = (), {**bound, "args": arguments}
         checks.own(scaling_config, run_config, precision, loss_scale, arguments)
         checks.constructor(kind, bound, arguments)
         self = cls.__new__(cls)
-        vars(self).update({name: value for name, value in bound.items() if name != "model"})
+        if not checks.constructor_of_its_own(kind):
+            vars(self).update({name: value for name, value in bound.items() if name != "model"})
         vars(self).update(
             _kind=kind,
             _call=(args, kwargs),
+            _bound=bound,
             _recorded_arguments=arguments,
             _assigned={},
             _operations=[],
@@ -94,6 +97,7 @@ class Recorded:
             _built=False,
             _weights=None,
             _schedule=None,
+            _settings=None,
             _mlflow_run=None,
             _shipper=shipping.Shipper(),
             _scaling=scaling_config,
@@ -146,10 +150,9 @@ class Recorded:
     def _callback_handler(self) -> CallbackHandler:
         """Return a handler with the callbacks that the constructor would make, without a model."""
         last = PrinterCallback if self.args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK
-        recorded = vars(self).get("callbacks") or []
-        return CallbackHandler(
-            [*DEFAULT_CALLBACKS, *recorded, last], None, vars(self).get("processing_class"), None, None
-        )
+        recorded = self._bound.get("callbacks") or []
+        tokenizer = self._bound.get("processing_class")
+        return CallbackHandler([*DEFAULT_CALLBACKS, *recorded, last], None, tokenizer, None, None)
 
     def _build(self) -> None:
         """Run the constructor here, on the CPU, and load what training brought."""
@@ -174,7 +177,7 @@ class Recorded:
         finally:
             self._building = False
 
-    def _keep_weights(self, weights: dict[str, Weight]) -> None:
+    def _keep_weights(self, weights: Weights) -> None:
         vars(self)["_weights"] = weights
         self._load_trained()
 
@@ -201,12 +204,22 @@ class Recorded:
             return
         if fits(model, self._weights):
             load_weights(model, self._weights)
+            self._load_settings(model)
             # An object passed in carries its weights from now on; what the constructor makes does not.
-            if model is checks.bind(self._kind, *self._call).get("model"):
+            if model is self._bound.get("model"):
                 vars(self)["_weights"] = None
         elif not self._built:
             # The constructor wraps the model (adapters, a head): only what it builds can hold these weights.
             del vars(self)["model"]
+
+    def _load_settings(self, model: Any) -> None:
+        settings = self._settings
+        model.train(settings.training)
+        for name in ("config", "generation_config"):
+            config = getattr(model, name, None)
+            if config is not None:
+                changed = {k: v for k, v in getattr(settings, name).items() if vars(config).get(k) != v}
+                vars(config).update(changed)
 
     def _restore_callbacks(self, returned: list[tuple[type, dict[str, bytes]]]) -> None:
         """Give each callback of the driver what the one of the same class and place knew on rank 0."""

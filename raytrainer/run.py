@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,12 +18,12 @@ from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
-from raytrainer.order import Order, Result, Schedule, TrainerFactory
+from raytrainer.order import Order, Result, Schedule, Settings, TrainerFactory
 from raytrainer.precision import Precision
 from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings
 from raytrainer.relay import Listener, Relay
 from raytrainer.sinks import Sink
-from raytrainer.weights import Weight
+from raytrainer.weights import Weights
 from raytrainer.worker import train_loop
 
 # What reaches the workers of the driver's environment, beside what the cluster gives them.
@@ -37,6 +37,7 @@ class Job:
     Args:
         factory: makes the trainer on each worker.
         arguments: class of the training arguments and the values their constructor is given.
+        attributes: what the user's program set on the arguments beside their fields, packed.
         action: ``train``, ``evaluate`` or ``predict``.
         call: positional and keyword arguments of the method, packed.
         scaling: Ray Train's scaling configuration; None for one worker a GPU of the cluster, else one CPU worker.
@@ -50,12 +51,13 @@ class Job:
 
     factory: TrainerFactory
     arguments: tuple[type[Any], dict[str, Any]]
+    attributes: shipping.Parcel
     action: str
     call: shipping.Parcel
     scaling: ScalingConfig | None
     run: RunConfig
     state: dict[str, Any] | None = None
-    weights: Mapping[str, Weight] | None = None
+    weights: Weights | None = None
     precision: str | None = None
     loss_scale: str = "auto"
     sinks: list[Sink] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Outcome:
         state: fields of the TrainerState, None where the action has none.
         weights: trained weights, None where nothing was trained.
         schedule: hyperparameters of optimizer and scheduler at the end, None where nothing was trained.
+        settings: what training changed beside them, None where nothing was trained.
         callbacks: class and attributes (pickled) of the callbacks, in order.
         precision: what was computed in, and why.
         phases: seconds by phase, from the call to the end.
@@ -77,8 +80,9 @@ class Outcome:
 
     value: Any
     state: dict[str, Any] | None
-    weights: dict[str, Weight] | None
+    weights: Weights | None
     schedule: Schedule | None
+    settings: Settings | None
     callbacks: list[tuple[type, dict[str, bytes]]]
     precision: Precision
     phases: dict[str, float]
@@ -130,10 +134,12 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
         raise result.error
     assert result.precision is not None
     return Outcome(
-        value=result.value,
+        # A copy: what Ray hands out is a read-only view of the object store.
+        value=copy.deepcopy(result.value),
         state=result.state,
         weights=result.weights,
         schedule=result.schedule,
+        settings=result.settings,
         callbacks=result.callbacks,
         precision=result.precision,
         phases=timer.phases(),
@@ -144,6 +150,7 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
     order = Order(
         factory=job.factory,
         arguments=job.arguments,
+        attributes=job.attributes,
         action=job.action,
         call=job.call,
         state=job.state,

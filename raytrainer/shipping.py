@@ -39,12 +39,15 @@ class Shipper:
     """Packs on the driver, and remembers the tables that are in the object store already.
 
     A table is put there once for the life of the shipper, however many jobs use it.
+
+    Args:
+        base: a shipper whose tables this one uses; what it adds is its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, base: Shipper | None = None) -> None:
         # The table is kept beside its reference: an id is unique only while its object lives.
-        self._tables: dict[int, tuple[object, ray.ObjectRef[Bytes]]] = {}
-        self._flat: dict[int, tuple[Dataset, Table]] = {}
+        self._tables: dict[int, tuple[object, ray.ObjectRef[Bytes]]] = dict(base._tables) if base else {}
+        self._flat: dict[int, tuple[Dataset, Table]] = dict(base._flat) if base else {}
 
     def pack(self, thing: object, named: Named = lambda _: None) -> Parcel:
         """Pack one object.
@@ -122,8 +125,8 @@ def _cannot_travel(name: str, value: object, reason: Exception) -> Problem:
         setting=name,
         value=_short(value),
         reason=f"it cannot travel to the workers ({type(reason).__name__}: {reason})",
-        fix="open files, connections and locks where they are used: on the worker, for example in a function, in"
-        " model_init, or in a callback's on_train_begin",
+        fix="make it where it is used, on the worker: in model_init, in the constructor of a trainer class of your own,"
+        " or in a callback's on_train_begin",
     )
 
 

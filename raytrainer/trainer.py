@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import inspect
 from collections.abc import Hashable
 from functools import cache
@@ -16,7 +17,7 @@ from raytrainer.where import on_driver
 OWN_ARGUMENTS = ("scaling_config", "run_config", "precision", "loss_scale")
 
 
-class Placed(type):
+class Placed(abc.ABCMeta):  # ABCMeta, so that a trainer class may also be an ABC
     """Decides, when a trainer class is called, whether it is built in this process or recorded for the workers."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:

@@ -30,7 +30,11 @@ class Weight:
     shape: tuple[int, ...]
 
 
-def collect_weights(trainer: Trainer) -> dict[str, Weight] | None:
+Weights = dict[str, Any]
+"""State dict name to Weight; to what a module's get_extra_state returned for a name that ends in ``_extra_state``."""
+
+
+def collect_weights(trainer: Trainer) -> Weights | None:
     """Collect the weights of a trainer's model; on every rank, because sharded models are gathered.
 
     Args:
@@ -44,10 +48,10 @@ def collect_weights(trainer: Trainer) -> dict[str, Weight] | None:
     else:
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         state = model.state_dict() if trainer.is_world_process_zero() else None
-    return {name: _to_bytes(tensor) for name, tensor in state.items()} if state else None
+    return {name: _to_bytes(value) for name, value in state.items()} if state else None
 
 
-def load_weights(module: torch.nn.Module, weights: dict[str, Weight]) -> None:
+def load_weights(module: torch.nn.Module, weights: Weights) -> None:
     """Copy weights into a module, in place: its parameters stay the same objects on the same devices.
 
     Args:
@@ -63,22 +67,26 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Weight]) -> None:
         module.load_state_dict({name: _to_tensor(weight) for name, weight in weights.items()})
 
 
-def fits(module: Any, weights: dict[str, Weight]) -> bool:
+def fits(module: Any, weights: Weights) -> bool:
     """Tell whether a module has exactly these names and shapes."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    return shapes == {name: weight.shape for name, weight in weights.items()}
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in module.state_dict().items()}
+    return shapes == {name: getattr(weight, "shape", ()) for name, weight in weights.items()}
 
 
-def _to_bytes(tensor: torch.Tensor) -> Weight:
+def _to_bytes(tensor: Any) -> Any:
     import torch
 
+    if not isinstance(tensor, torch.Tensor):
+        return tensor
     plain = tensor.detach().cpu().contiguous()
     data = plain.reshape(-1).view(torch.uint8).numpy()
     return Weight(data, str(plain.dtype).removeprefix("torch."), tuple(plain.shape))
 
 
-def _to_tensor(weight: Weight) -> torch.Tensor:
+def _to_tensor(weight: Any) -> Any:
     import torch
 
+    if not isinstance(weight, Weight):
+        return weight
     dtype = getattr(torch, weight.dtype)
     return torch.from_numpy(weight.data).view(dtype).reshape(weight.shape)

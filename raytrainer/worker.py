@@ -66,7 +66,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     clock = time.monotonic()
     order: Order = cloudpickle.loads(ray.get(pickled))
     _settle_in(order)
-    from raytrainer.handover import callback_states, schedule_of
+    from raytrainer.handover import callback_states, schedule_of, settings_of
     from raytrainer.reporting import ReportingCallback
 
     clock = outbox.phase("imports", clock)
@@ -74,7 +74,9 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     trainer = order.factory(_arguments(order, precision))
     _assert_group(trainer)
     if order.state is not None:
+        here = (trainer.is_local_process_zero(), trainer.is_world_process_zero())
         trainer.state = type(trainer.state)(**order.state)
+        trainer.state.is_local_process_zero, trainer.state.is_world_process_zero = here
     if order.weights is not None:
         load_weights(cast("torch.nn.Module", trainer.model), ray.get(order.weights))
     args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
@@ -93,6 +95,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         state=dataclasses.asdict(trainer.state),
         weights=weights,
         schedule=schedule_of(trainer) if order.action == "train" else None,
+        settings=settings_of(trainer) if order.action == "train" else None,
         callbacks=callback_states(trainer),
         precision=precision,
     )
@@ -127,7 +130,9 @@ def _arguments(order: Order, precision: Precision) -> TrainingArguments:
     # The driver shows the progress and writes to MLflow: neither bars nor a second MLflow logger here.
     elsewhere = {"use_cpu": order.use_cpu, "disable_tqdm": True}
     report_to = [name for name in values["report_to"] or [] if name != "mlflow"]
-    return rebuild(kind, values, **elsewhere, **precision.arguments(), report_to=report_to)
+    arguments = rebuild(kind, values, **elsewhere, **precision.arguments(), report_to=report_to)
+    vars(arguments).update(shipping.unpack(order.attributes))
+    return arguments
 
 
 def _assert_group(trainer: Trainer) -> None:

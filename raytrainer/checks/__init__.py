@@ -1,8 +1,17 @@
 """What can be known to be wrong on the driver, before any worker starts."""
 
-from raytrainer.checks.binding import arguments, bind
+from raytrainer.checks.binding import arguments, bind, constructor_of_its_own
 from raytrainer.checks.calls import evaluate_call, no_search_yet, train_call
 from raytrainer.checks.constructor import constructor
 from raytrainer.checks.own import own
 
-__all__ = ["arguments", "bind", "constructor", "evaluate_call", "no_search_yet", "own", "train_call"]
+__all__ = [
+    "arguments",
+    "bind",
+    "constructor",
+    "constructor_of_its_own",
+    "evaluate_call",
+    "no_search_yet",
+    "own",
+    "train_call",
+]

@@ -79,7 +79,7 @@ def arguments(kind: type[Trainer], bound: dict[str, Any]) -> TrainingArguments |
     """
     needed = Seq2SeqTrainingArguments if issubclass(kind, Seq2SeqTrainer) else TrainingArguments
     given = bound.get("args")
-    if given is None:
+    if given is None or (constructor_of_its_own(kind) and not isinstance(given, TrainingArguments)):
         given = next((value for value in bound.values() if isinstance(value, TrainingArguments)), None)
     if isinstance(given, needed):
         return given

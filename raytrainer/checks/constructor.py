@@ -25,14 +25,20 @@ def constructor(kind: type[Trainer], bound: dict[str, Any], given: TrainingArgum
     Raises:
         ArgumentsError: with every problem found.
     """
-    problems = [*_model(bound), *_data(bound, given), *_callables(bound, given), *_optimizers(bound), *_given(given)]
+    problems = [
+        *_model(kind, bound),
+        *_data(bound, given),
+        *_callables(bound, given),
+        *_optimizers(bound),
+        *_given(bound, given),
+    ]
     if not constructor_of_its_own(kind):
         problems += _missing(bound, given)
     if problems:
         raise ArgumentsError(*problems)
 
 
-def _model(bound: dict[str, Any]) -> Iterator[Problem]:
+def _model(kind: type[Trainer], bound: dict[str, Any]) -> Iterator[Problem]:
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     model, model_init = bound.get("model"), bound.get("model_init")
@@ -49,7 +55,8 @@ def _model(bound: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "model_init", model_init, "it takes more than one argument", "a function of none, or of the trial"
         )
-    if type(model).__name__ in MODEL_MAPPING_NAMES.values() and hasattr(model, "config"):
+    own_loss = kind.compute_loss is not Trainer.compute_loss or bound.get("compute_loss_func") is not None
+    if type(model).__name__ in MODEL_MAPPING_NAMES.values() and hasattr(model, "config") and not own_loss:
         yield Problem(
             "model",
             type(model).__name__,
@@ -135,12 +142,12 @@ def _optimizers(bound: dict[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _given(given: TrainingArguments) -> Iterator[Problem]:
+def _given(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]:
     if given.save_strategy == "best" and given.metric_for_best_model is None:
         yield Problem(
             "args.metric_for_best_model", None, "save_strategy='best' needs it", "metric_for_best_model='eval_loss'"
         )
-    if "label" in (given.label_names or []):
+    if "label" in (given.label_names or []) and bound.get("data_collator") is None:
         yield Problem(
             "args.label_names",
             given.label_names,

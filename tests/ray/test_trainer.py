@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from raytrainer import RayTrainer, RayTrainingArguments
-from raytrainer.errors import ResourcesError, WorkerTraceback
+from raytrainer.errors import ResourcesError, TrainingFailed, WorkerTraceback
 from tests.ray.recipes import COMMON, classify_words, tiny_bert, tokenizer, vowels, without_times
 
 pytestmark = pytest.mark.ray
@@ -340,3 +341,105 @@ def test_a_model_that_was_prepared_on_the_driver_is_still_wrapped_on_the_workers
         args=RayTrainingArguments(tmp_path, **quiet), scaling_config=ScalingConfig(num_workers=2), **parts
     )
     assert trainer.train().global_step == 2
+
+
+@dataclass
+class DoublingArguments(TrainingArguments):
+    """Derives a field from itself, once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # transformers gives it no types
+        self.learning_rate *= 2
+
+
+class Peculiar(torch.nn.Module):
+    """Has what not every model has: a parametrization, and state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2))
+        self.calls = 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        self.calls += self.training
+        scores = self.layer(x)
+        if labels is None:
+            return (scores,)
+        return torch.nn.functional.cross_entropy(scores, labels), scores
+
+
+class SeesFlag(TrainerCallback):
+    flag = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.flag = args.flag
+
+
+def test_unusual_models_and_arguments(tmp_path: Path, ray_cluster: None) -> None:
+    sees, model = SeesFlag(), Peculiar()
+    before = model.layer.parametrizations.weight.original1.clone()
+    arguments = DoublingArguments(str(tmp_path), use_cpu=True, **{**COMMON, "max_steps": 3, "eval_strategy": "no"})
+    arguments.flag = 5  # type: ignore[attr-defined]  # what a script may do
+    rows = Dataset.from_dict({"x": [[0.0, 1.0], [1.0, 0.0]] * 8, "labels": [0, 1] * 8})
+    trainer = RayTrainer(
+        model,
+        arguments,
+        train_dataset=rows,
+        callbacks=[sees],
+        scaling_config=ScalingConfig(num_workers=1),
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["learning_rate"] == 2 * COMMON["learning_rate"]
+    assert sees.flag == 5
+    assert model.calls == 3
+    assert not torch.equal(before, model.layer.parametrizations.weight.original1)
+    prediction = trainer.predict(rows)
+    prediction.label_ids[prediction.label_ids == 0] = 7  # type: ignore[index]  # an array, and a writable one
+
+
+def test_what_training_changed_beside_the_weights_comes_home(trained: Any) -> None:
+    """transformers takes the tokenizer's end token into the configuration; a run that is over says so."""
+    assert trained.model.config.eos_token_id == trained.processing_class.eos_token_id == 1
+    assert trained.control.should_training_stop
+
+
+class NotesWhoIsZero(TrainerCallback):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        (self.folder / str(args.process_index)).write_text(str(state.is_world_process_zero))
+
+
+def test_one_rank_is_zero_in_an_evaluation(tmp_path: Path, ray_cluster: None) -> None:
+    trainer = RayTrainer(
+        args=RayTrainingArguments(tmp_path / "out", **COMMON),
+        callbacks=[NotesWhoIsZero(tmp_path)],
+        scaling_config=ScalingConfig(num_workers=2),
+        **classify_words(),
+    )
+    trainer.evaluate()
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["True", "False"]
+
+
+class Dies(TrainerCallback):
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 2 and args.process_index == 1:
+            os._exit(1)
+
+
+def test_a_worker_that_dies_is_a_failed_training(tmp_path: Path, ray_cluster: None) -> None:
+    trainer = RayTrainer(
+        args=RayTrainingArguments(tmp_path, **COMMON),
+        callbacks=[Dies()],
+        scaling_config=ScalingConfig(num_workers=2),
+        **classify_words(),
+    )
+    with pytest.raises(TrainingFailed, match="the worker of rank 1 is gone"):
+        trainer.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -384,6 +385,33 @@ def test_what_is_right_is_accepted(tmp_path: Path) -> None:
         compute_metrics=plain_metrics,
     )
     RaySeq2SeqTrainer(tiny_bert(), RaySeq2SeqTrainingArguments(tmp_path, report_to="none"), train_dataset=ROWS)
+
+
+class OwnLoss(RayTrainer, abc.ABC):
+    """Computes its loss itself, and keeps a tensor of what it is given."""
+
+    def __init__(self, *args: Any, weights: list[float], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.weights = torch.tensor(weights)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        return model(**inputs)[0].sum()
+
+
+def test_what_a_class_of_the_users_own_makes_right_is_accepted(tmp_path: Path) -> None:
+    base = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    own = OwnLoss(base, arguments(label_names=["label"]), train_dataset=ROWS, data_collator=list, weights=[0.5])
+    assert isinstance(own.weights, torch.Tensor)
+    assert RayTrainer(tiny_bert(), None, train_dataset=ROWS).args.output_dir == "tmp_trainer"
+
+
+def test_a_gradient_hook_does_not_vanish() -> None:
+    model = tiny_bert()
+    next(model.parameters()).register_hook(lambda gradient: gradient * 0)
+    with pytest.raises(ShippingError, match="hooks on its gradient"):
+        trainer(model=model)._pack_constructor()
 
 
 @pytest.mark.parametrize("thing", [int, RayTrainer.train, "SFTTrainer"])
