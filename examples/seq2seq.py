@@ -50,12 +50,13 @@ def main() -> None:
     )
     trainer.train()
     metrics = trainer.evaluate()
+    before = next(entry["eval_exact_match"] for entry in trainer.state.log_history if "eval_exact_match" in entry)
     trainer.save_model(str(options.output_dir / "model"))
 
     if trainer.is_world_process_zero():
         store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
         print(f"exact match: {metrics['eval_exact_match']:.1%} of {len(evaluation)} dates that training never saw")
-        print("             (an untrained model: 0.0%)")
+        print(f"             (untrained: {before:.1%})")
         print(f"model:       {options.output_dir / 'model'}")
         print(f"MLflow:      {sys.executable} -m mlflow ui --backend-store-uri {store}")
 
@@ -85,6 +86,7 @@ def training_arguments(options: argparse.Namespace) -> RaySeq2SeqTrainingArgumen
         logging_steps=20,
         eval_strategy="steps",
         eval_steps=0.25,
+        eval_on_start=True,  # the untrained model's, to compare with
         save_strategy="no",
         predict_with_generate=True,
         generation_max_length=16,

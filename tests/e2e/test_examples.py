@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 
 pytestmark = pytest.mark.ray
 EXAMPLES = Path(__file__).parents[2] / "examples"
+BASELINES = {"seq2seq": r"untrained: 0\.0%", "text_classification": r"most frequent language: 1\d\.\d%"}
 SHORT = {
     "seq2seq": ["--max-steps=20", "--train-examples=600", "--eval-examples=21"],
     "text_classification": ["--max-steps=16"],
@@ -35,6 +36,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     # The user is told how far it is, what came out, where the model is and how to look at the run.
     assert re.search(r"step (20/20|16/16)  eval_loss \d", printed)
     assert re.search(r"(exact match|accuracy): +\d+\.\d%", printed)
+    assert re.search(BASELINES[name], printed)
     assert re.search(r"model: +result/model", printed)
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in printed
     # What it says is there: the model loads, the run is in the file.
