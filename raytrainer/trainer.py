@@ -55,8 +55,8 @@ class RayTrainer(OnWorkers, Trainer):
         run_config: Ray Train's run configuration: name, storage, failures.
         precision: ``"auto"`` for what the workers' hardware does best, ``"bf16"``, ``"fp16"``, ``"fp32"``, or None
             for what the training arguments say.
-        loss_scale: ``"auto"`` corrects transformers' loss for models that ignore ``num_items_in_batch``,
-            ``"transformers"`` leaves it.
+        loss_scale: ``"auto"`` corrects transformers' loss for models that ignore ``num_items_in_batch``, unless the
+            class computes its loss itself; ``"transformers"`` leaves it.
 
     Raises:
         UserError: what was passed is wrong, found before a worker starts, with the setting, the value and the fix.

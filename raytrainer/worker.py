@@ -187,6 +187,8 @@ def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
             raise ContractError(*first.problems)
         for problem in first.warnings:
             outbox.note(str(problem), warning=True)
+        if first.skipped:
+            outbox.note(f"the model was not inspected: {first.skipped}")
     if first.ignores_num_items:
         trainer.model_accepts_loss_kwargs = False
         # Said once: an evaluation after the training has a state that has begun.
