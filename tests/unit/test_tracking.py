@@ -119,19 +119,19 @@ def test_nothing_set_means_a_database_in_the_working_directory(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("sqlite:///runs/m.db", "sqlite:////work/runs/m.db"),
-        ("sqlite+pysqlite:///m.db?timeout=9", "sqlite+pysqlite:////work/m.db?timeout=9"),
+        ("sqlite:///runs/m.db", "sqlite:////srv/runs/m.db"),
+        ("sqlite+pysqlite:///m.db?timeout=9", "sqlite+pysqlite:////srv/m.db?timeout=9"),
         ("sqlite:////data/m.db", "sqlite:////data/m.db"),
         ("sqlite:///:memory:", "sqlite:///:memory:"),
-        ("./mlruns", "/work/mlruns"),
-        ("file:mlruns", "file:///work/mlruns"),
+        ("./mlruns", "/srv/mlruns"),
+        ("file:mlruns", "file:///srv/mlruns"),
         ("file:///data/mlruns", "file:///data/mlruns"),
         ("http://host:5000", "http://host:5000"),
         ("databricks", "databricks"),
     ],
 )
 def test_relative_paths_become_absolute(uri: str, expected: str) -> None:
-    assert absolute(uri, Path("/work")) == expected
+    assert absolute(uri, Path("/srv")) == expected
 
 
 def test_the_users_own_mlflow_calls_say_where(tmp_path: Path) -> None:
