@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import ray
-from ray.train import ScalingConfig
+from ray.train import RunConfig, ScalingConfig, UserCallback
 from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from raytrainer.errors import PrecisionError
-from raytrainer.events import Began, Event, Logged, Phase
+from raytrainer.events import Began, Event, Logged, Phase, Saved
 from raytrainer.run import fit
 from tests.ray.recipes import COMMON, classify_words
 
@@ -36,6 +36,17 @@ class WaitsForTheDriver(TrainerCallback):
             time.sleep(0.01)
 
 
+class NotesReports(UserCallback):
+    """Ray Train's controller: writes down every report that all ranks made."""
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        with self.notes.open("a") as file:
+            print([(m["step"], m.get("eval_loss") is not None) for m in metrics], file=file)
+
+
 class Listens:
     def __init__(self, heard: Path) -> None:
         self.heard = heard
@@ -52,10 +63,12 @@ class Listens:
 
 
 def test_every_log_reaches_the_driver_in_order_while_training_runs(tmp_path: Path, ray_cluster: None) -> None:
+    reports: Any = NotesReports(tmp_path / "reports")
     trainer: Any = RayTrainer(
-        args=RayTrainingArguments(tmp_path, **{**COMMON, "max_steps": 6}),
+        args=RayTrainingArguments(tmp_path, **{**COMMON, "max_steps": 6, "save_strategy": "steps", "save_steps": 5}),
         callbacks=[WaitsForTheDriver(tmp_path / "heard")],
         scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(storage_path=str(tmp_path / "storage"), callbacks=[reports]),
         **classify_words(),
     )
     listens, interrupt, actors = Listens(tmp_path / "heard"), signal.getsignal(signal.SIGINT), len(actors_alive())
@@ -73,6 +86,10 @@ def test_every_log_reaches_the_driver_in_order_while_training_runs(tmp_path: Pat
     assert began.arguments["learning_rate"] == COMMON["learning_rate"]
     assert [event.name for event in listens.events if isinstance(event, Phase)] == ["imports", "trainer", "contract"]
     assert outcome.phases.keys() == {"workers", "imports", "trainer", "contract", "total"}
+    # Every evaluation (steps 4 and 6) and every save (5 and 6) is reported, by both ranks.
+    expected = [[(step, evaluated)] * 2 for step, evaluated in ((4, True), (5, False), (6, True), (6, False))]
+    assert (tmp_path / "reports").read_text().splitlines() == [str(line) for line in expected]
+    assert [event.step for event in listens.events if isinstance(event, Saved)] == [5, 6]
     # Nothing stays: no actor, no placement group, and Ctrl-C is the program's own again.
     assert signal.getsignal(signal.SIGINT) is interrupt
     until(lambda: len(actors_alive()) == actors)
