@@ -78,10 +78,11 @@ class DriverSide(Recorded):
     def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         precision, loss_scale = self._asked
         values = {**field_values(self.args), "output_dir": on_this_machine(self.args.output_dir)}
+        extra = extra_attributes(self.args)
         return Job(
             factory=Recording(self._kind, self._pack_constructor()),
             arguments=(type(self.args), values),
-            attributes=self._pack(extra_attributes(self.args), extra_attributes(self.args)),
+            attributes=self._pack(extra, extra),
             action=action,
             # What a call brings is not kept in the object store for the next one.
             call=self._pack((args, kwargs), {"the call's arguments": (args, kwargs)}, shipping.Shipper(self._shipper)),
@@ -95,7 +96,7 @@ class DriverSide(Recorded):
 
     def _pack_constructor(self) -> shipping.Parcel:
         args, kwargs = self._call
-        parts = {**checks.bind(self._kind, args, kwargs), **self._assigned}
+        parts = {**self._bound, **self._assigned}
         parts |= {f"{operation}()": callback for operation, callback in self._operations}
         return self._pack((args, kwargs, self._assigned, self._operations), parts)
 

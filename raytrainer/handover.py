@@ -79,7 +79,7 @@ def _dump_without(trainer: Trainer, value: object) -> bytes:
                 raise ValueError("the trainer stays on the worker")
 
     file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)  # type: ignore[no-untyped-call]  # as above
+    Pickler(file, protocol=5).dump(value)  # type: ignore[no-untyped-call]  # cloudpickle carries no types
     return file.getvalue()
 
 

@@ -13,6 +13,8 @@ import ray
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from raytrainer.environment import environment
+
 # Ray Train's own settings, unless the user set them.
 RAY_TRAIN_SETTINGS = {
     # It looks at its workers every 2 s by default, and a report stands still until then.
@@ -34,20 +36,13 @@ class GroupTrainer(DataParallelTrainer):
         return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
-@contextlib.contextmanager
-def ray_train_settings() -> Iterator[None]:
+def ray_train_settings() -> contextlib.AbstractContextManager[None]:
     """Set Ray Train's settings for the runs inside the block, those excepted that the user set."""
     settings = dict(RAY_TRAIN_SETTINGS)
     if len(ray.nodes()) == 1:
         # It waits for notice that a node goes away, and with the only node the controller goes away too.
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    return environment({name: value for name, value in settings.items() if name not in os.environ})
 
 
 @contextlib.contextmanager

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import sys
-from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 from ray.train import RunConfig, ScalingConfig
@@ -16,6 +13,7 @@ from transformers.trainer_callback import CallbackHandler, PrinterCallback
 
 from raytrainer import checks, shipping
 from raytrainer.arguments import RayTrainingArguments, field_values, rebuild
+from raytrainer.environment import environment
 from raytrainer.order import Schedule
 from raytrainer.weights import Weights, fits, load_weights
 from raytrainer.where import here
@@ -160,7 +158,8 @@ class Recorded:
         args, kwargs = self._call
         self._building = True
         try:
-            with here(), _cpu_only():
+            # ACCELERATE_USE_CPU keeps accelerate off the driver's GPU, if it has one.
+            with here(), environment({"ACCELERATE_USE_CPU": "true"}):
                 local = rebuild(type(self.args), field_values(self.args), **_ON_THE_DRIVER)
                 self._kind.__init__(
                     self,
@@ -230,17 +229,3 @@ class Recorded:
                 waiting.remove(match)
                 for name, value in match[1].items():
                     setattr(callback, name, pickle.loads(value))  # from a worker's memory, never from storage
-
-
-@contextlib.contextmanager
-def _cpu_only() -> Iterator[None]:
-    """Keep accelerate off the driver's GPU, if it has one."""
-    before = os.environ.get("ACCELERATE_USE_CPU")
-    os.environ["ACCELERATE_USE_CPU"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ACCELERATE_USE_CPU"]
-        else:
-            os.environ["ACCELERATE_USE_CPU"] = before

@@ -18,8 +18,7 @@ from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
-from raytrainer.order import Order, Result, Schedule, Settings, TrainerFactory
-from raytrainer.precision import Precision
+from raytrainer.order import Order, Result, TrainerFactory
 from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings
 from raytrainer.relay import Listener, Relay
 from raytrainer.sinks import Sink
@@ -64,28 +63,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a job brought.
+class Outcome(Result):
+    """What a job brought: rank 0's result, which is no error, and how long it took.
 
     Args:
-        value: what the trainer's method returned.
-        state: fields of the TrainerState, None where the action has none.
-        weights: trained weights, None where nothing was trained.
-        schedule: hyperparameters of optimizer and scheduler at the end, None where nothing was trained.
-        settings: what training changed beside them, None where nothing was trained.
-        callbacks: class and attributes (pickled) of the callbacks, in order.
-        precision: what was computed in, and why.
         phases: seconds by phase, from the call to the end.
     """
 
-    value: Any
-    state: dict[str, Any] | None
-    weights: Weights | None
-    schedule: Schedule | None
-    settings: Settings | None
-    callbacks: list[tuple[type, dict[str, bytes]]]
-    precision: Precision
-    phases: dict[str, float]
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 def fit(job: Job) -> Outcome:
@@ -132,18 +117,9 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     result: Result = listener.result
     if result.error is not None:
         raise result.error
-    assert result.precision is not None
-    return Outcome(
-        # A copy: what Ray hands out is a read-only view of the object store.
-        value=copy.deepcopy(result.value),
-        state=result.state,
-        weights=result.weights,
-        schedule=result.schedule,
-        settings=result.settings,
-        callbacks=result.callbacks,
-        precision=result.precision,
-        phases=timer.phases(),
-    )
+    # A copy: what Ray hands out is a read-only view of the object store.
+    value = copy.deepcopy(result.value)
+    return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
 def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:

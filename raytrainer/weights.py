@@ -6,13 +6,11 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from raytrainer.pickling import Bytes
 
 if TYPE_CHECKING:
     import torch
     from transformers import Trainer
-
-Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)

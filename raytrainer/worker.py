@@ -96,7 +96,7 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
         weights=weights,
         schedule=schedule_of(trainer) if order.action == "train" else None,
         settings=settings_of(trainer) if order.action == "train" else None,
-        callbacks=callback_states(trainer),
+        callbacks=callback_states(trainer) if rank == 0 else [],
         precision=precision,
     )
 

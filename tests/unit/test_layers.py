@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "raytrainer"
 
 LAYERS: list[set[str]] = [
-    {"errors", "events", "where"},
+    {"errors", "events", "where", "environment"},
     {"arguments", "sinks", "devices", "pickling"},
     {"precision", "contract", "shipping", "weights", "cluster", "outbox"},
     {"tracking", "progress", "reporting", "relay", "order", "handover"},
