@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import uuid
 from typing import Any
 
 from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
@@ -13,10 +14,12 @@ from transformers import TrainerControl, TrainerState
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values, on_this_machine
+from raytrainer.keeping import checkpoint_store, keep
 from raytrainer.precision import Precision
 from raytrainer.progress import Progress
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
+from raytrainer.resuming import Recovery
 from raytrainer.run import Job, Outcome, fit
 from raytrainer.sinks import Sink
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
@@ -92,6 +95,15 @@ class DriverSide(Recorded):
             weights=self._weights,
             precision=precision,
             loss_scale=loss_scale,
+            recovery=self._recovery(values["output_dir"]) if action == "train" else None,
+        )
+
+    def _recovery(self, output_dir: str) -> Recovery:
+        return Recovery(
+            store=checkpoint_store(self._run, output_dir),
+            run=uuid.uuid4().hex,
+            keep=keep(self.args, self._run),
+            allow_changes=self._allow_changes,
         )
 
     def _pack_constructor(self) -> shipping.Parcel:

@@ -67,6 +67,21 @@ class TrainingFailed(RayTrainerError, RuntimeError):
     """
 
 
+class Interrupted(KeyboardInterrupt, SystemExit):
+    """The user pressed Ctrl-C, and the workers are stopped.
+
+    A KeyboardInterrupt for a program that catches it; one that does not ends with exit status 130.
+
+    Args:
+        step: the step at which everything was saved; None where nothing was.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        self.step = step
+        self.code = 130
+        super().__init__()
+
+
 class WorkerTraceback(RayTrainerError):
     """The traceback of an exception as it was on a worker; the cause of what the driver raises.
 

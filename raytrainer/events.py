@@ -66,15 +66,21 @@ class Logged:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint was written.
+    """A checkpoint is in the storage, complete.
 
     Args:
         step: optimizer steps done.
-        path: its folder.
+        path: its folder or URI.
+        size: bytes.
+        seconds: from the save to the manifest, while training went on.
+        stalled: seconds that training stood still for it.
     """
 
     step: int
     path: str
+    size: int
+    seconds: float
+    stalled: float
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ray import cloudpickle
 
 from raytrainer.errors import TrainingFailed
 from raytrainer.order import Schedule, Settings
+from raytrainer.recovery import RecoveryCallback
 from raytrainer.reporting import ReportingCallback
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def callback_states(trainer: Trainer) -> list[tuple[type, dict[str, bytes]]]:
     """Return what each callback knows, attribute by attribute; what cannot travel stays behind."""
     states = []
     for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, ReportingCallback):
+        if isinstance(callback, ReportingCallback | RecoveryCallback):
             continue
         attributes = {}
         for name, value in vars(callback).items():

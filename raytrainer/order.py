@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
     from raytrainer.precision import Precision
+    from raytrainer.resuming import Recovery
 
 TrainerFactory = Callable[["TrainingArguments"], "Trainer"]
 """What all ways in come down to: arguments built on this worker in, the trainer out. Small when pickled."""
@@ -38,6 +39,7 @@ class Order:
         use_tpu: whether the workers have TPUs.
         directory: the folder the user started from.
         environment: environment variables that the workers get.
+        recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
     """
 
     factory: TrainerFactory
@@ -53,6 +55,7 @@ class Order:
     use_tpu: bool
     directory: str
     environment: dict[str, str] = field(default_factory=dict)
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Result:
         settings: what a training changed beside them, None where nothing was trained.
         callbacks: attributes of each callback that can travel, with the callback's class, in order.
         precision: what was computed in, and why.
+        stopped: the step at which the workers saved and stopped because the user asked for it; None where they did
+            what they were told.
         error: a mistake of the user's that all ranks saw; everything else is None then.
     """
 
@@ -107,4 +112,5 @@ class Result:
     settings: Settings | None = None
     callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
     precision: Precision | None = None
+    stopped: int | None = None
     error: UserError | None = None

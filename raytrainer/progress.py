@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
 
-from raytrainer.events import Began, Event, Logged, Note, Phase
+from raytrainer.events import Began, Event, Logged, Note, Phase, Saved
 from raytrainer.progress_live import LiveScreen
 from raytrainer.progress_screens import PlainScreen, QuietScreen, Screen
 from raytrainer.progress_view import View, duration, number
@@ -65,6 +65,8 @@ class Progress:
                 self._begin(event)
             case Logged():
                 self._log(event)
+            case Saved():
+                self._saved(event)
             case Note() if event.text not in self._notes:
                 self._notes.add(event.text)
                 self._screen.say(event.text, warning=event.warning)
@@ -78,7 +80,9 @@ class Progress:
         if self._closed:
             return
         self._closed = True
-        how = {type(None): "done", KeyboardInterrupt: "interrupted"}.get(type(error), f"failed: {type(error).__name__}")
+        how = "done" if error is None else f"failed: {type(error).__name__}"
+        if isinstance(error, KeyboardInterrupt):
+            how = "interrupted"
         end = replace(self._view, status="", rate=None, finish=None).line(self._clock())
         after = f"after {duration(self._clock() - self._created)}"
         self._screen.say("  ".join(part for part in (self._description, how, after, end) if part))
@@ -123,6 +127,11 @@ class Progress:
             self._screen.say("  ".join(part for part in (self._view.position(), *shown) if part))
         else:
             self._screen.show(self._view.line(self._clock()))
+
+    def _saved(self, event: Saved) -> None:
+        size = f"{event.size / 1e6:.0f} MB" if event.size >= 1e6 else f"{event.size / 1e3:.0f} kB"
+        cost = f"{event.seconds:.1f} s in the background, training stood still for {event.stalled:.2f} s"
+        self._screen.say(f"saved {event.path}  {size}, {cost}")
 
     def _finish(self, event: Logged) -> float | None:
         if self._base is None or event.step <= self._base[0] or event.step >= event.max_steps:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -27,7 +27,30 @@ RAY_TRAIN_SETTINGS = {
 
 
 class GroupTrainer(DataParallelTrainer):
-    """Ray Train's trainer without the helper actor that asks the dashboard, where no dashboard answers."""
+    """Ray Train's trainer, which asks before Ctrl-C aborts, and does without a dashboard where none answers.
+
+    Args:
+        stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
+        args: Ray Train's.
+        kwargs: Ray Train's.
+    """
+
+    def __init__(self, stop: Callable[[], bool], *args: Any, **kwargs: Any) -> None:
+        self._stop = stop
+        super().__init__(*args, **kwargs)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        super()._register_sigint_handler(controller)
+        abort: Any = signal.getsignal(signal.SIGINT)
+        asked = False
+
+        def interrupt(number: int, frame: Any) -> None:
+            nonlocal asked
+            if asked or not self._stop():
+                abort(number, frame)
+            asked = True
+
+        signal.signal(signal.SIGINT, interrupt)
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
@@ -39,10 +62,16 @@ class GroupTrainer(DataParallelTrainer):
 def ray_train_settings() -> contextlib.AbstractContextManager[None]:
     """Set Ray Train's settings for the runs inside the block, those excepted that the user set."""
     settings = dict(RAY_TRAIN_SETTINGS)
-    if len(ray.nodes()) == 1:
-        # It waits for notice that a node goes away, and with the only node the controller goes away too.
+    if not watches_preemptions():
+        # With the only node the controller goes away too.
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     return environment({name: value for name, value in settings.items() if name not in os.environ})
+
+
+def watches_preemptions() -> bool:
+    """Tell whether Ray Train watches for notice that a node goes away."""
+    asked = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if len(ray.nodes()) > 1 else "0")
+    return asked.lower() in ("1", "true")
 
 
 @contextlib.contextmanager

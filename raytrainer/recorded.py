@@ -55,6 +55,7 @@ class Recorded:
         run_config: RunConfig | None = None,
         precision: str | None = None,
         loss_scale: str = "auto",
+        allow_changes: bool = False,
     ) -> Self:
         """Make the driver's object for a constructor call; the constructor itself is not run.
 
@@ -66,6 +67,7 @@ class Recorded:
             run_config: see RayTrainer.
             precision: see RayTrainer.
             loss_scale: see RayTrainer.
+            allow_changes: see RayTrainer.
 
         Returns:
             The object.
@@ -101,6 +103,7 @@ class Recorded:
             _scaling=scaling_config,
             _run=run_config,
             _asked=(precision, loss_scale),
+            _allow_changes=allow_changes,
             args=arguments,
             state=TrainerState(),
             control=TrainerControl(),

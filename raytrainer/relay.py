@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from raytrainer.events import Event
+from raytrainer.events import Began, Event, Note
 from raytrainer.sinks import Sink
 
 
@@ -23,11 +23,17 @@ class Delivery:
 
 @ray.remote(num_cpus=0)
 class Relay:
-    """An actor beside the driver. Rank 0 pushes, the driver drains; the order of pushing is kept."""
+    """An actor beside the driver. Rank 0 pushes, the driver drains; the order of pushing is kept.
+
+    It also carries the driver's wish to stop to rank 0, and what the other ranks tell rank 0 outside of training.
+    """
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event | Delivery] = asyncio.Queue()
         self._received = asyncio.Event()
+        self._stopping = False
+        self._parts: dict[str, list[Any]] = {}
+        self._parts_changed = asyncio.Condition()
 
     async def push(self, event: Event | Delivery) -> None:
         await self._events.put(event)
@@ -51,6 +57,25 @@ class Relay:
     async def received(self) -> None:
         self._received.set()
 
+    async def stop(self) -> None:
+        """Ask the workers to save, and to stop."""
+        self._stopping = True
+
+    async def is_stopping(self) -> bool:
+        return self._stopping
+
+    async def hand_in(self, key: str, part: Any) -> None:
+        """Take a rank's part of what rank 0 waits for under this key."""
+        async with self._parts_changed:
+            self._parts.setdefault(key, []).append(part)
+            self._parts_changed.notify_all()
+
+    async def handed_in(self, key: str, count: int) -> list[Any]:
+        """Return the parts under a key when there are ``count`` of them."""
+        async with self._parts_changed:
+            await self._parts_changed.wait_for(lambda: len(self._parts.get(key, [])) >= count)
+            return self._parts.pop(key, [])
+
 
 class Listener:
     """Driver: a thread that empties a relay while the main thread waits for Ray Train.
@@ -61,12 +86,17 @@ class Listener:
     Args:
         relay: the actor.
         sinks: who is told each event, in order, from this one thread.
+
+    Attributes:
+        result: what was delivered, None before.
+        trainings: how often a training has begun on the workers, again after a failure included.
     """
 
     _WAIT_S = 1.0
 
     def __init__(self, relay: Any, sinks: list[Sink]) -> None:
         self.result: Any = None
+        self.trainings = 0
         self._relay, self._sinks = relay, list(sinks)
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -83,6 +113,10 @@ class Listener:
         self._thread.join()
         if error is None and self._failure is not None:
             raise self._failure
+
+    def say(self, text: str, warning: bool = False) -> None:
+        """Tell the sinks something that the driver has to say, in its turn among the events."""
+        self._relay.push.remote(Note(text, warning))
 
     def _run(self) -> None:
         last = False
@@ -102,6 +136,7 @@ class Listener:
             self.result = ray.get(event.reference[0])
             ray.get(self._relay.received.remote())
             return
+        self.trainings += isinstance(event, Began)
         for sink in list(self._sinks):
             try:
                 sink.handle(event)

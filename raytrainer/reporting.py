@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.training_args import ParallelMode
 
 from raytrainer.errors import TrainingFailed
-from raytrainer.events import Began, Logged, Saved
+from raytrainer.events import Began, Logged
 from raytrainer.outbox import Outbox
 
 
@@ -87,9 +86,7 @@ class ReportingCallback(TrainerCallback):
         self._last_step, self._last_time = state.global_step, time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        folder = os.path.join(args.output_dir or "", f"checkpoint-{state.global_step}")
-        ray.train.report({"step": state.global_step, "epoch": state.epoch, "saved": folder})
-        self._outbox.send(Saved(state.global_step, folder))
+        ray.train.report({"step": state.global_step, "epoch": state.epoch})
 
     def _assert_synchronised(self, args: TrainingArguments) -> None:
         """Stop before the first step where no gradient would be exchanged: every rank would train its own model."""

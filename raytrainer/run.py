@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,11 +18,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
+from raytrainer.errors import Interrupted, TrainingFailed
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.order import Order, Result, TrainerFactory
-from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings
+from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings, watches_preemptions
 from raytrainer.relay import Listener, Relay
+from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weights
 from raytrainer.worker import train_loop
@@ -45,6 +49,7 @@ class Job:
         weights: weights to load into the model that the factory made.
         precision: ``auto``, ``bf16``, ``fp16``, ``fp32``, or None for what the arguments say.
         loss_scale: ``auto`` or ``transformers``.
+        recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
         sinks: who is told what happens, on the driver.
     """
 
@@ -59,6 +64,7 @@ class Job:
     weights: Weights | None = None
     precision: str | None = None
     loss_scale: str = "auto"
+    recovery: Recovery | None = None
     sinks: list[Sink] = field(default_factory=list)
 
 
@@ -85,7 +91,7 @@ def fit(job: Job) -> Outcome:
     Raises:
         UserError: a mistake that was found before the first step.
         TrainingFailed: a worker died, or Ray Train gave up.
-        KeyboardInterrupt: after Ctrl-C, when the workers are stopped.
+        Interrupted: after Ctrl-C, when the workers are stopped.
         Exception: what the user's code raised on a worker, as itself, with a WorkerTraceback as its cause.
     """
     timer = _Timer()
@@ -106,23 +112,51 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     try:
         with Listener(relay, sinks) as listener, ray_train_settings(), own_interrupts():
             timer.start()
-            _ray_trainer(job, scaling, relay).fit()
+            _attend(job, scaling, relay, listener)
     except TrainingFailedError as failure:
         raise_as_itself(failure)
     except SystemExit:
         # How Ray Train ends a program after Ctrl-C.
-        raise KeyboardInterrupt from None
+        raise Interrupted from None
     finally:
         ray.kill(relay)
     result: Result = listener.result
     if result.error is not None:
         raise result.error
+    if result.stopped is not None:
+        raise Interrupted(result.stopped)
     # A copy: what Ray hands out is a read-only view of the object store.
     value = copy.deepcopy(result.value)
     return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
-def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
+def _attend(job: Job, scaling: ScalingConfig, relay: Any, listener: Listener) -> None:
+    """Run a job to its end, with another controller where the first one is killed."""
+
+    def stop() -> bool:
+        if job.recovery is None or not listener.trainings:
+            return False
+        listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
+        relay.stop.remote()
+        return True
+
+    limit = job.run.failure_config.controller_failure_limit  # type: ignore[union-attr]  # set by RunConfig itself
+    deaths = seen = 0
+    while True:
+        try:
+            _ray_trainer(job, scaling, relay, stop).fit()
+            return
+        except ray.exceptions.ActorDiedError as death:
+            deaths += 1
+            # One that dies before training has begun would die again.
+            if job.recovery is None or listener.trainings == seen or 0 <= limit < deaths:
+                raise TrainingFailed(f"Ray Train's controller is gone: {str(death).strip().splitlines()[0]}") from death
+            seen = listener.trainings
+            listener.say("Ray Train's controller is gone: the run goes on with a new one", warning=True)
+
+
+def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any, stop: Callable[[], bool]) -> Any:
+    recovery = job.recovery and dataclasses.replace(job.recovery, preemptions=watches_preemptions())
     order = Order(
         factory=job.factory,
         arguments=job.arguments,
@@ -137,6 +171,7 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
         use_tpu=bool(scaling.use_tpu),
         directory=os.getcwd(),
         environment={name: os.environ[name] for name in TRAVELLING_VARIABLES if name in os.environ},
+        recovery=recovery,
     )
     # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
     # reference: Ray Train hands this configuration to each of its own actors.
@@ -144,6 +179,7 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any) -> Any:
     config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay, "path": path}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
     return GroupTrainer(
+        stop,
         train_loop,
         train_loop_config=config,
         backend_config=group,

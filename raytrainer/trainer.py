@@ -14,7 +14,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from raytrainer.driver import DriverSide
 from raytrainer.where import on_driver
 
-OWN_ARGUMENTS = ("scaling_config", "run_config", "precision", "loss_scale")
+OWN_ARGUMENTS = ("scaling_config", "run_config", "precision", "loss_scale", "allow_changes")
 
 
 class Placed(abc.ABCMeta):  # ABCMeta, so that a trainer class may also be an ABC
@@ -37,6 +37,7 @@ class OnWorkers(metaclass=Placed):
         run_config: RunConfig | None = None,
         precision: str | None = None,
         loss_scale: str = "auto",
+        allow_changes: bool = False,
         **kwargs: Any,
     ) -> None:
         # Reached only where the trainer is built: there the driver's choices have been acted upon already.
@@ -46,7 +47,7 @@ class OnWorkers(metaclass=Placed):
 class RayTrainer(OnWorkers, Trainer):
     """transformers' Trainer, with ``train``, ``evaluate`` and ``predict`` done by Ray Train workers.
 
-    The constructor takes what ``transformers.Trainer`` takes, and four more keyword arguments. On a driver it only
+    The constructor takes what ``transformers.Trainer`` takes, and five more keyword arguments. On a driver it only
     records; subclass overrides, callbacks and ``compute_metrics`` run on the workers. On a Ray Train worker and under
     torchrun it is ``transformers.Trainer``.
 
@@ -57,6 +58,7 @@ class RayTrainer(OnWorkers, Trainer):
             for what the training arguments say.
         loss_scale: ``"auto"`` corrects transformers' loss for models that ignore ``num_items_in_batch``, unless the
             class computes its loss itself; ``"transformers"`` leaves it.
+        allow_changes: resume a checkpoint though the model, the data or their order are not those it was trained with.
 
     Raises:
         UserError: what was passed is wrong, found before a worker starts, with the setting, the value and the fix.

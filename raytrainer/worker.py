@@ -50,7 +50,7 @@ def train_loop(config: dict[str, Any]) -> None:
     rank = ray.train.get_context().get_world_rank()
     outbox = Outbox(config["relay"], rank)
     try:
-        result = _carry_out(config["order"], rank, outbox)
+        result = _carry_out(config["order"], config["relay"], rank, outbox)
     except UserError as error:
         # Raised alike on every rank before the first step. Returned, because Ray would retry what is raised.
         result = Result(error=error)
@@ -62,12 +62,14 @@ def train_loop(config: dict[str, Any]) -> None:
         ray.get(config["relay"].deliver.remote(Delivery([ray.put(result)])))
 
 
-def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Result:
+def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Outbox) -> Result:
     clock = time.monotonic()
     order: Order = cloudpickle.loads(ray.get(pickled))
     _settle_in(order)
     from raytrainer.handover import callback_states, schedule_of, settings_of
+    from raytrainer.recovery import recoverable_train
     from raytrainer.reporting import ReportingCallback
+    from raytrainer.stopping import Stopped
 
     clock = outbox.phase("imports", clock)
     precision = _agree_on_precision(order, rank)
@@ -87,7 +89,13 @@ def _carry_out(pickled: ray.ObjectRef[bytes], rank: int, outbox: Outbox) -> Resu
     outbox.note(f"precision: {precision.reason}")
 
     trainer.add_callback(ReportingCallback(trainer, outbox, precision.name))
-    value = getattr(trainer, order.action)(*args, **kwargs)
+    if order.recovery is None:
+        value = getattr(trainer, order.action)(*args, **kwargs)
+    else:
+        try:
+            value = recoverable_train(trainer, order.recovery, relay, outbox, _gather, args, kwargs)
+        except Stopped as stopped:
+            return Result(state=dataclasses.asdict(trainer.state), stopped=stopped.step, precision=precision)
 
     weights = collect_weights(trainer) if order.action == "train" else None
     return Result(

@@ -7,10 +7,12 @@ import os
 from typing import Any, NoReturn
 
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
+from raytrainer.arguments import on_this_machine
 from raytrainer.checks.binding import constructor_of_its_own
 from raytrainer.checks.wording import refuse
+from raytrainer.keeping import checkpoint_store
+from raytrainer.resuming import nothing_to_resume
 
 
 def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -34,25 +36,19 @@ def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     if call.arguments.get("trial") is not None:
         no_search_yet()
     resume = call.arguments.get("resume_from_checkpoint")
-    if resume is True and not _has_checkpoint(given):
-        refuse(
-            "resume_from_checkpoint",
-            True,
-            f"there is no checkpoint-* folder in {given.output_dir}",
-            "resume_from_checkpoint=None to start anew, or output_dir=the folder of the earlier run",
-        )
-    if isinstance(resume, str | os.PathLike):
+    if resume is True:
+        store = checkpoint_store(trainer._run, on_this_machine(given.output_dir or ""))
+        if not store.manifests():
+            raise nothing_to_resume(store)
+    if isinstance(resume, str) and "://" in resume:
+        pass  # the workers look there
+    elif isinstance(resume, str | os.PathLike):
         path = os.path.abspath(os.path.expanduser(os.fspath(resume)))
         if not os.path.isfile(os.path.join(path, "trainer_state.json")):
             reason = "it holds no trainer_state.json" if os.path.isdir(path) else "there is no such folder"
             refuse("resume_from_checkpoint", resume, reason, "a folder checkpoint-* that a Trainer wrote")
         call.arguments["resume_from_checkpoint"] = path
     return call.args[1:], call.kwargs
-
-
-def _has_checkpoint(given: TrainingArguments) -> bool:
-    folder = given.output_dir
-    return folder is not None and os.path.isdir(folder) and get_last_checkpoint(folder) is not None
 
 
 def evaluate_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

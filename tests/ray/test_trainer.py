@@ -168,18 +168,20 @@ def test_other_methods_and_attributes_work_on_the_driver(trained: Any) -> None:
 
 
 def test_resume_goes_on_from_the_last_checkpoint(trained: Any, folder: Path) -> None:
-    """The run is ended at step 8; it goes on to 12, and two more workers' steps are all that is trained."""
+    """The run is ended at step 8; it goes on to 12, and its callbacks with what they knew."""
     watcher = Watcher()
     again = ScaledTrainer(
         args=RayTrainingArguments(folder / "out", **{**COMMON, "max_steps": 12}),
         scale=2.0,
         callbacks=[watcher],
         scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(storage_path=str(folder / "storage"), name="everything"),
         **{**classify_words(), "eval_dataset": vowels(7, 5)},
     )
     output = again.train(resume_from_checkpoint=True)
     assert output.global_step == 12
-    assert watcher.steps == [9, 10, 11, 12]
+    assert watcher.steps == list(range(1, 13))
+    assert [entry["step"] for entry in again.state.log_history if "loss" in entry] == list(range(1, 13))
 
 
 def make_model() -> Any:

@@ -333,7 +333,7 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         lambda: trainer(args=RayTrainingArguments(output_dir="nowhere")).train(resume_from_checkpoint=True),
         "resume_from_checkpoint",
         "True",
-        "no checkpoint-* folder in nowhere",
+        "no checkpoint-* folder in",
         "None to start anew",
     ),
     "search": (

@@ -11,9 +11,12 @@ PACKAGE = Path(__file__).parents[2] / "raytrainer"
 
 LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment"},
-    {"arguments", "sinks", "devices", "pickling"},
-    {"precision", "contract", "shipping", "weights", "cluster", "outbox"},
-    {"tracking", "progress", "reporting", "relay", "order", "handover"},
+    {"arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
+    {"precision", "contract", "shipping", "weights", "cluster", "outbox", "keeping", "continuation", "stopping"},
+    {
+        *("tracking", "progress", "reporting", "relay", "order", "handover"),
+        *("meaning", "resuming", "saving", "recovery"),
+    },
     {"worker"},
     {"backend", "failures", "ray_train", "run"},
     {"recording", "checks", "recorded", "driver"},
@@ -26,7 +29,7 @@ PACKAGES = {"contract", "checks"}
 GROUPS = [
     ["progress_view", "progress_screens", "progress_live", "progress"],
     ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
-    ["order", "reporting", "handover"],
+    ["resuming", "order", "reporting", "meaning", "saving", "recovery", "handover"],
     ["backend", "failures", "ray_train", "run"],
     ["recording", "checks", "recorded", "driver"],
 ]

@@ -105,7 +105,7 @@ def test_begin_evaluations_notes_and_end_always_print(plain: tuple[Progress, io.
     progress.handle(logged(100, {"eval_loss": 0.31, "eval_exact_match": 0.87, "eval_runtime": 2.5, "epoch": 0.8}))
     progress.handle(Note("bf16, because the devices can"))
     progress.handle(Note("the loss was too large", warning=True))
-    progress.handle(Saved(100, "runs/checkpoint-100"))
+    progress.handle(Saved(100, "runs/checkpoint-100", 31_400_000, 1.24, 0.031))
     progress.close(None)
     assert lines(stream) == [
         "training  starting workers",
@@ -113,6 +113,7 @@ def test_begin_evaluations_notes_and_end_always_print(plain: tuple[Progress, io.
         "step 100/600  eval_loss 0.31  eval_exact_match 0.87",
         "bf16, because the devices can",
         "warning: the loss was too large",
+        "saved runs/checkpoint-100  31 MB, 1.2 s in the background, training stood still for 0.03 s",
         "training  done  after 0:00  step 100/600  epoch 0.80",
     ]
 

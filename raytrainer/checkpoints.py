@@ -1,0 +1,311 @@
+"""Checkpoints in a run's storage: one exists when its manifest does, and is good when the manifest tells the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import posixpath
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs as filesystems
+
+MANIFEST = "manifest.json"
+_FOLDER = re.compile(r"checkpoint-(\d+)")
+_CHUNK = 4 * 2**20
+_UPLOAD_CHUNK = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a checkpoint.
+
+    Args:
+        size: bytes.
+        sha256: digest of its content, hexadecimal.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What makes a folder a checkpoint; written when everything that it names is in the storage.
+
+    Args:
+        step: optimizer steps done.
+        run: which call of ``train`` wrote it; a call that is repeated after a failure keeps its name.
+        time: when, in seconds since the Unix epoch.
+        world_size: number of workers that wrote it.
+        files: name inside the folder, with ``/``, to size and digest.
+        metrics: of the evaluation at this step, empty without one.
+        meaning: what the run trained, on what; compared when it is resumed.
+    """
+
+    step: int
+    run: str
+    time: float
+    world_size: int
+    files: dict[str, File]
+    metrics: dict[str, float] = field(default_factory=dict)
+    meaning: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": 1, **dataclasses.asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != 1:
+                raise ValueError("written by a newer version")
+            files = {name: File(**entry) for name, entry in values.pop("files").items()}
+            return cls(files=files, **values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"no manifest: {error!r}") from error
+
+
+class Store:
+    """A folder of checkpoints: local, shared between machines, or in an object store. Travels between processes.
+
+    Args:
+        path: an absolute local path, or a URI that pyarrow reads (``s3://bucket/runs/a?region=...``).
+        filesystem: the file system that ``path`` is a path of; None to read it from ``path``.
+    """
+
+    def __init__(self, path: str, filesystem: filesystems.FileSystem | None = None) -> None:
+        self.path, self.filesystem = path, filesystem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.path, self.filesystem)
+
+    @cached_property
+    def _place(self) -> tuple[filesystems.FileSystem, str]:
+        if self.filesystem is not None:
+            return self.filesystem, self.path
+        place: tuple[filesystems.FileSystem, str] = filesystems.FileSystem.from_uri(self.path)
+        return place
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder of this machine's, or of one that is mounted here."""
+        return isinstance(self._place[0], filesystems.LocalFileSystem)
+
+    def address(self, step: int) -> str:
+        """Return where a checkpoint is: a path where the store is local, else a URI."""
+        return join(self._place[1] if self.local else self.path, f"checkpoint-{step}")
+
+    def manifests(self) -> list[Manifest]:
+        """Return those of all checkpoints, oldest first by the time of writing."""
+        found = (self.manifest(step) for step in self.steps())
+        return sorted((m for m in found if m is not None), key=lambda m: (m.time, m.step))
+
+    def steps(self) -> list[int]:
+        """Return the steps of all folders that are called like a checkpoint, complete or not."""
+        system, root = self._place
+        infos = system.get_file_info(filesystems.FileSelector(root, allow_not_found=True))
+        matches = (_FOLDER.fullmatch(info.base_name) for info in infos if info.type == filesystems.FileType.Directory)
+        return sorted(int(match[1]) for match in matches if match)
+
+    def manifest(self, step: int) -> Manifest | None:
+        """Return the manifest of a checkpoint, None where there is none that can be read."""
+        try:
+            return Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def read(self, name: str) -> bytes:
+        """Return a small file's content.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        system, root = self._place
+        with system.open_input_stream(posixpath.join(root, name)) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file so that a reader sees all of it or none."""
+        system, root = self._place
+        path = posixpath.join(root, name)
+        if self.local:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{path}.part", "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(f"{path}.part", path)
+            _sync_folder(os.path.dirname(path))
+            return
+        with system.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def put(self, file: Path, step: int, name: str) -> None:
+        """Bring a local file into a checkpoint: moved where that needs no copy, else copied.
+
+        Args:
+            file: the file; it may already be where it belongs.
+            step: which checkpoint.
+            name: its name inside the checkpoint.
+        """
+        system, root = self._place
+        target = posixpath.join(root, f"checkpoint-{step}", name)
+        if not self.local:
+            # A thread pool of pyarrow's own deadlocks on uploads to S3.
+            here = filesystems.LocalFileSystem()
+            filesystems.copy_files(str(file), target, here, system, chunk_size=_UPLOAD_CHUNK, use_threads=False)
+            return
+        if not (os.path.exists(target) and os.path.samefile(file, target)):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                os.replace(file, target)
+            except OSError:  # another file system, most often
+                shutil.copyfile(file, target)
+        with open(target, "rb") as written:
+            os.fsync(written.fileno())
+
+    def seal(self, manifest: Manifest) -> None:
+        """Write the manifest: from now on the checkpoint exists."""
+        folder = f"checkpoint-{manifest.step}"
+        if self.local:
+            _sync_folder(posixpath.join(self._place[1], folder))
+        self.write(posixpath.join(folder, MANIFEST), manifest.to_json().encode())
+
+    def remove(self, step: int) -> None:
+        """Delete a checkpoint, its manifest first, so that half of it never passes for one."""
+        system, root = self._place
+        folder = posixpath.join(root, f"checkpoint-{step}")
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_file(posixpath.join(folder, MANIFEST))
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_dir(folder)
+
+    def fetch(self, manifest: Manifest, folder: Path) -> Path:
+        """Make a checkpoint's files readable on this machine.
+
+        Args:
+            manifest: which one.
+            folder: where to copy it; a local store needs no copy and ignores it.
+
+        Returns:
+            The folder that has the files.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+        """
+        system, root = self._place
+        source = posixpath.join(root, f"checkpoint-{manifest.step}")
+        if self.local:
+            return Path(source)
+        for name in manifest.files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            filesystems.copy_files(posixpath.join(source, name), str(target), system, filesystems.LocalFileSystem())
+        return folder
+
+
+def damage(manifest: Manifest, folder: Path) -> str | None:
+    """Compare a checkpoint's files with its manifest.
+
+    Args:
+        manifest: what should be there.
+        folder: what is there.
+
+    Returns:
+        The first file that is wrong and how, None where all are right.
+    """
+    for name, expected in sorted(manifest.files.items()):
+        try:
+            size = os.path.getsize(folder / name)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if size != expected.size:
+            return f"{name} has {size} bytes instead of {expected.size}"
+        if digest(folder / name) != expected.sha256:
+            return f"{name} has the right size and another content (sha256)"
+    return None
+
+
+def describe(file: Path) -> File:
+    """Return size and digest of a file."""
+    return File(os.path.getsize(file), digest(file))
+
+
+def digest(file: Path) -> str:
+    """Return the sha256 of a file, hexadecimal."""
+    sha256 = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay when a new one is there.
+
+    Args:
+        limit: how many in all, None for every one; the newest always stays.
+        best: how many of the best ones stay whatever their age, the limit's part of them.
+        metric: which metric tells the best, as evaluations name it.
+        greater_is_better: whether a larger value is better.
+    """
+
+    limit: int | None = None
+    best: int = 0
+    metric: str | None = None
+    greater_is_better: bool = False
+
+    def ranked(self, manifests: Iterable[Manifest]) -> list[Manifest]:
+        """Return those that have the metric, best first; of equals the older one."""
+        if self.metric is None:
+            return []
+        sign = -1 if self.greater_is_better else 1
+        having = [m for m in manifests if m.metrics.get(self.metric, float("nan")) == m.metrics.get(self.metric)]
+        return sorted(having, key=lambda m: (sign * m.metrics[self.metric or ""], m.step))
+
+    def superseded(self, manifests: list[Manifest]) -> list[Manifest]:
+        """Return those that go, oldest first.
+
+        Args:
+            manifests: all checkpoints, oldest first.
+        """
+        if self.limit is None or len(manifests) <= self.limit:
+            return []
+        kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
+        for manifest in reversed(manifests):
+            if len(kept) >= self.limit:
+                break
+            kept.add(manifest.step)
+        return [m for m in manifests if m.step not in kept]
+
+
+def join(path: str, *names: str) -> str:
+    """Append names to a local path or to a URI, before its query."""
+    head, mark, query = path.partition("?") if "://" in path else (path, "", "")
+    return posixpath.join(head, *names) + mark + query
+
+
+def _sync_folder(folder: str) -> None:
+    # Not every mounted file system lets a folder be synchronised.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

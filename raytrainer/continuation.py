@@ -1,0 +1,149 @@
+"""What a checkpoint of transformers lacks for a resumed run to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerState
+
+_FILE = "raytrainer_state_{rank}.pt"
+
+
+class Continuation:
+    """Worker, every rank: collects that state for a checkpoint, and puts it back.
+
+    It is: the loss summed since the last log and since the start, so that the next log and the final mean are those of
+    an undisturbed run; the random state in which the epoch began, from which samplers draw the order that is skipped
+    through; seconds trained before; and what training changed in callbacks' plain attributes.
+
+    Args:
+        trainer: the trainer that it belongs to, before it trains.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._epoch_random: dict[str, Any] | None = None
+        self._began, self._before = time.time(), 0.0
+        self._attributes = self._callback_attributes()
+        trainer._finalize_training = self._with_time_before(trainer._finalize_training)  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """Note when training begins."""
+        self._began = time.time()
+
+    def begin_epoch(self) -> None:
+        """Note the random state in which an epoch begins."""
+        self._epoch_random = _random_state()
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's state into a checkpoint's folder."""
+        trainer = self._trainer
+        state = {
+            "loss": trainer._tr_loss.detach().cpu(),
+            "total_loss": trainer._total_loss_scalar,
+            "last_logged": trainer._globalstep_last_logged,
+            "initial_step": trainer._initial_global_step,
+            "seconds": self._before + time.time() - self._began,
+            "epoch_random": self._epoch_random,
+            "callbacks": self._changed_attributes(),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, folder / _FILE.format(rank=trainer.args.process_index))
+
+    def load(self, folder: Path) -> bool:
+        """Put back what :meth:`save` wrote; call it when transformers has reset its own.
+
+        Args:
+            folder: the checkpoint's folder, with every rank's files.
+
+        Returns:
+            False where the checkpoint has none: it is bare transformers' own.
+        """
+        trainer = self._trainer
+        found = [torch.load(file, weights_only=True) for file in sorted(folder.glob(_FILE.format(rank="*")))]
+        if not found:
+            return False
+        own = folder / _FILE.format(rank=trainer.args.process_index)
+        same_size = len(found) == trainer.args.world_size and own.is_file()
+        state = torch.load(own, weights_only=True) if same_size else found[0]
+        # The ranks' mean is what is logged; with another number of ranks every one of them has it.
+        loss = state["loss"] if same_size else torch.stack([each["loss"] for each in found]).mean()
+        trainer._tr_loss = loss.to(trainer._tr_loss.device)
+        trainer._total_loss_scalar = state["total_loss"]
+        trainer._globalstep_last_logged = state["last_logged"]
+        trainer._initial_global_step = state["initial_step"]
+        self._before = state["seconds"]
+        self._epoch_random = state["epoch_random"]
+        self._put_back_attributes(state["callbacks"])
+        return True
+
+    def reenter_epoch(self, state: TrainerState, folder: Path) -> None:
+        """Go back to the random state in which the resumed epoch began."""
+        if state.epoch is None or float(state.epoch).is_integer():
+            # transformers does so too, but later than this.
+            self._trainer._load_rng_state(str(folder))
+            self.begin_epoch()
+        elif self._epoch_random is not None:
+            _set_random_state(self._epoch_random)
+
+    def _with_time_before(self, finalize: Callable[..., Any]) -> Callable[..., Any]:
+        def finalize_training(trial: Any, num_train_samples: Any, start_time: float) -> Any:
+            return finalize(trial, num_train_samples, start_time - self._before)
+
+        return finalize_training
+
+    def _callback_attributes(self) -> list[tuple[str, dict[str, Any]]]:
+        callbacks = self._trainer.callback_handler.callbacks
+        return [(type(callback).__qualname__, _plain_attributes(callback)) for callback in callbacks]
+
+    def _changed_attributes(self) -> list[tuple[str, dict[str, Any]]]:
+        changed = []
+        for (name, before), (_, now) in zip(self._attributes, self._callback_attributes(), strict=False):
+            changed.append((name, {key: value for key, value in now.items() if before.get(key, ...) != value}))
+        return changed
+
+    def _put_back_attributes(self, changed: list[tuple[str, dict[str, Any]]]) -> None:
+        for callback, (name, values) in zip(self._trainer.callback_handler.callbacks, changed, strict=False):
+            if type(callback).__qualname__ == name:
+                vars(callback).update(values)
+
+
+def _plain_attributes(thing: object) -> dict[str, Any]:
+    return {name: _copy(value) for name, value in getattr(thing, "__dict__", {}).items() if _is_plain(value)}
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return type(value)(map(_copy, value)) if isinstance(value, list | tuple) else value
+
+
+def _is_plain(value: Any) -> bool:
+    # What torch.load reads without running code.
+    if type(value) is dict:
+        return all(map(_is_plain, [*value, *value.values()]))
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _random_state() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    name, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])

@@ -1,0 +1,161 @@
+"""Ties a run's checkpoints to transformers' loop: when it is saved, resumed, and left."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import uuid
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from raytrainer.continuation import Continuation
+from raytrainer.meaning import compare, meaning_of
+from raytrainer.outbox import Outbox
+from raytrainer.resuming import Gather, Recovery, Resumed, Resuming
+from raytrainer.saving import Saver
+from raytrainer.stopping import Questions
+
+
+class RecoveryCallback(TrainerCallback):
+    """Worker, every rank: the last of a trainer's callbacks.
+
+    Args:
+        trainer: the trainer that it belongs to.
+        continuation: puts back what transformers does not.
+        saver: hands checkpoints over.
+        questions: asks whether to stop.
+        resumed: where the run goes on; None at its start.
+        resuming: found it, and deletes what it fetched.
+        outbox: the way to the driver.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        continuation: Continuation,
+        saver: Saver,
+        questions: Questions,
+        resumed: Resumed | None,
+        resuming: Resuming,
+        outbox: Outbox,
+    ) -> None:
+        self._trainer, self._continuation, self._saver, self._questions = trainer, continuation, saver, questions
+        self._resumed, self._resuming, self._outbox = resumed, resuming, outbox
+        self._began = self._loaded = time.monotonic()
+        self._entering = resumed is not None
+        self._save_at_epoch_end = False
+        self._leaving: Exception | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._continuation.begin()
+        self._saver.begin(self._resumed)
+        self._questions.begin(state.global_step)
+        if self._resumed is not None:
+            self._continuation.load(self._resumed.folder)
+        self._loaded = time.monotonic()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._entering and self._resumed is not None:
+            self._continuation.reenter_epoch(state, self._resumed.folder)
+        else:
+            self._continuation.begin_epoch()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._entering or self._resumed is None:
+            return
+        self._entering = False
+        now = time.monotonic()
+        found, load, data = self._resumed.seconds, self._loaded - self._began, now - self._loaded
+        self._outbox.note(
+            f"resumed at step {state.global_step} from {self._resumed.address}: {found + load + data:.1f} s before the"
+            f" first step (find and verify {found:.1f} s, load {load:.1f} s, data {data:.1f} s)"
+        )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._resumed is not None:
+            # The first step's exchange of gradients is over, so no rank reads its files any more.
+            self._resuming.forget()
+            self._resumed = None
+        self._saver.check()
+        self._leaving = self._questions.ask(state.global_step)
+        if state.global_step >= state.max_steps:
+            self._leaving = None
+        if self._leaving is not None:
+            # Whatever the strategy: without optimizer and scheduler nothing could go on from it.
+            args.save_only_model = False
+            control.should_save = True
+        if control.should_save and state.epoch is not None and float(state.epoch).is_integer():
+            # A run that resumes after an epoch's last step begins the next epoch: what happens at the end of this one,
+            # an evaluation for example, has to be in the checkpoint.
+            control.should_save, self._save_at_epoch_end = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._save_at_epoch_end:
+            control.should_save, self._save_at_epoch_end = True, False
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._saver.hand_over()
+        if self._leaving is not None:
+            self._saver.finish()
+            raise self._leaving
+
+
+def _keywords(call: inspect.BoundArguments) -> dict[str, Any]:
+    """Return where ``resume_from_checkpoint`` goes in a call of a ``train`` that may be the user's own."""
+    if "resume_from_checkpoint" in call.signature.parameters:
+        return call.arguments
+    rest = [p.name for p in call.signature.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    keywords: dict[str, Any] = call.arguments.setdefault(rest[0], {}) if rest else {}
+    return keywords
+
+
+def recoverable_train(
+    trainer: Trainer, recovery: Recovery, relay: Any, outbox: Outbox, gather: Gather, args: Any, kwargs: Any
+) -> Any:
+    """Call ``trainer.train`` so that it goes on from the run's last checkpoint and leaves more of them.
+
+    Args:
+        trainer: built on this worker; every other rank does the same.
+        recovery: the run's.
+        relay: the driver's.
+        outbox: the way to the driver.
+        gather: exchanges items between ranks.
+        args: positional arguments of ``train``.
+        kwargs: keyword arguments of ``train``.
+
+    Returns:
+        What ``train`` returned.
+
+    Raises:
+        Stopped: the user asked to stop.
+        Preempted: a node goes away.
+        ArgumentsError: what shall be resumed is not there, damaged, or another run.
+    """
+    call = inspect.signature(trainer.train).bind(*args, **kwargs)
+    given = _keywords(call)
+    resuming = Resuming(recovery, trainer.args.output_dir or "", outbox, gather)
+    resumed = resuming.find(given.get("resume_from_checkpoint"))
+    meaning = meaning_of(trainer)
+    if resumed is not None and resumed.manifest is not None:
+        changes = compare(resumed.manifest.meaning, meaning, recovery.allow_changes)
+        if resumed.manifest.run != recovery.run:
+            for change in changes:
+                outbox.note(f"changed since {resumed.address}: {change}", warning=True)
+    attempt: str = gather(uuid.uuid4().hex)[0]
+    continuation = Continuation(trainer)
+    saver = Saver(trainer, continuation, recovery, resuming, outbox, relay, attempt, meaning)
+    questions = Questions(relay, trainer.args.process_index, recovery.preemptions)
+    trainer.add_callback(RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox))
+    given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
+    value = trainer.train(*call.args, **call.kwargs)
+    saver.finish()
+    return value

@@ -1,0 +1,184 @@
+"""Where a run goes on: the newest checkpoint that is good, on every machine that has workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from raytrainer.checkpoints import Keep, Manifest, Store, damage
+from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.outbox import Outbox
+from raytrainer.patience import patiently
+
+Gather = Callable[[Any], list[Any]]
+"""Return every rank's item, by rank, on every rank."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a run keeps its checkpoints and finds them again.
+
+    Args:
+        store: where they are.
+        run: name of this call of ``train``, the same in every attempt.
+        keep: which of them stay.
+        allow_changes: whether to resume a run with another model, other data or another sample order.
+        preemptions: whether Ray Train watches for nodes that go away.
+    """
+
+    store: Store
+    run: str
+    keep: Keep = field(default_factory=Keep)
+    allow_changes: bool = False
+    preemptions: bool = False
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on.
+
+    Args:
+        folder: the checkpoint's files, on this machine.
+        address: the checkpoint, for people.
+        manifest: None for a checkpoint that bare transformers wrote.
+        earlier: manifests of the run's checkpoints in the store, oldest first.
+        seconds: what finding, fetching and verifying took.
+    """
+
+    folder: Path
+    address: str
+    manifest: Manifest | None
+    earlier: list[Manifest]
+    seconds: float
+
+
+class Resuming:
+    """Worker, every rank: finds the checkpoint to go on from, the same on all ranks.
+
+    Args:
+        recovery: the run's.
+        output_dir: the trainer's, on this machine; what is fetched goes below it.
+        outbox: the way to the driver.
+        gather: exchanges items between ranks.
+    """
+
+    def __init__(self, recovery: Recovery, output_dir: str, outbox: Outbox, gather: Gather) -> None:
+        self._recovery, self._outbox, self._gather = recovery, outbox, gather
+        self._fetched = Path(output_dir) / ".fetched"
+        context = ray.train.get_context()
+        self._rank, self._first_here = context.get_world_rank(), context.get_local_rank() == 0
+
+    def find(self, asked: str | bool | None) -> Resumed | None:
+        """Find where to go on.
+
+        Args:
+            asked: what ``train`` was called with; a run that has checkpoints of its own goes on from them.
+
+        Returns:
+            None to start anew.
+
+        Raises:
+            ArgumentsError: what was asked for is not there, or is damaged.
+        """
+        began = time.monotonic()
+        store = self._recovery.store
+        everything: list[Manifest] = self._gather(self._patiently(store.manifests) if self._rank == 0 else [])[0]
+        own = [manifest for manifest in everything if manifest.run == self._recovery.run]
+        if not own and isinstance(asked, str):
+            return self._named(asked, everything, began)
+        candidates = own or (everything if asked is True else [])
+        for manifest in reversed(candidates):
+            folder = self.fetch(store, manifest)
+            if folder is not None:
+                earlier = [m for m in everything if m in own or asked]
+                address = store.address(manifest.step)
+                return Resumed(folder, address, manifest, earlier, time.monotonic() - began)
+        if asked is True and not own:
+            raise nothing_to_resume(store)
+        if own:
+            self._outbox.note("every checkpoint of this run is damaged: it starts anew", warning=True)
+        return None
+
+    def fetch(self, store: Store, manifest: Manifest) -> Path | None:
+        """Bring a checkpoint to every machine and verify it; None where it is damaged, which the user is told."""
+        target = self._fetched / f"checkpoint-{manifest.step}"
+        wrong = None
+        # A local store is read once; what is fetched is verified on each machine.
+        if self._rank == 0 or (self._first_here and not store.local):
+            try:
+                wrong = damage(manifest, self._patiently(lambda: store.fetch(manifest, target)))
+            except FileNotFoundError as error:
+                wrong = f"a file is missing: {error}"
+        reasons = [reason for reason in self._gather(wrong) if reason is not None]
+        if not reasons:
+            return store.fetch(manifest, target) if store.local else self._prepare(target)
+        self.forget()
+        self._outbox.note(f"{store.address(manifest.step)} is damaged and passed over: {reasons[0]}", warning=True)
+        return None
+
+    def forget(self) -> None:
+        """Delete what was fetched."""
+        if self._first_here:
+            shutil.rmtree(self._fetched, ignore_errors=True)
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return patiently(action, lambda text: self._outbox.note(text, warning=True))
+
+    def _prepare(self, folder: Path) -> Path:
+        # transformers looks for the best checkpoint on this machine, and warns that it is gone.
+        if self._first_here:
+            file = folder / "trainer_state.json"
+            state = json.loads(file.read_text())
+            file.write_text(json.dumps({**state, "best_model_checkpoint": None}, indent=2) + "\n")
+        self._gather(None)
+        return folder
+
+    def _named(self, asked: str, everything: list[Manifest], began: float) -> Resumed:
+        base, mark, query = asked.partition("?") if "://" in asked else (asked, "", "")
+        parent, name = os.path.split(base.rstrip("/"))
+        store = Store(parent + mark + query)
+        digits = name.removeprefix("checkpoint-")
+        manifest = self._gather(store.manifest(int(digits)) if digits.isdigit() and self._rank == 0 else None)[0]
+        if manifest is None:
+            self._outbox.note(f"{asked} has no manifest, so it cannot be verified", warning=True)
+            return Resumed(Path(asked), asked, None, [], time.monotonic() - began)
+        folder = self.fetch(store, manifest)
+        if folder is None:
+            raise ArgumentsError(
+                Problem(
+                    "resume_from_checkpoint",
+                    asked,
+                    "it is damaged",
+                    "resume_from_checkpoint=True takes the newest one that is good",
+                )
+            )
+        in_store = store.address(manifest.step) == self._recovery.store.address(manifest.step)
+        earlier = [m for m in everything if in_store and m.time <= manifest.time]
+        return Resumed(folder, asked, manifest, earlier, time.monotonic() - began)
+
+
+def nothing_to_resume(store: Store) -> ArgumentsError:
+    """Say that a store has no checkpoint, and what it has instead."""
+    steps = store.steps()
+    where = os.path.dirname(store.address(0))
+    if not steps:
+        reason = f"there is no checkpoint-* folder in {where}"
+        fix = "resume_from_checkpoint=None to start anew, or the folder of the earlier run"
+    else:
+        reason = (
+            f"checkpoint-{steps[-1]} in {where} has no manifest: it is incomplete, or was not written by raytrainer"
+        )
+        fix = f"resume_from_checkpoint={store.address(steps[-1])!r} to take it unverified, None to start anew"
+        manifests = store.manifests()
+        if manifests:
+            reason = f"every checkpoint in {where} is damaged"
+            fix = "resume_from_checkpoint=None to start anew"
+    return ArgumentsError(Problem("resume_from_checkpoint", True, reason, fix))

@@ -1,0 +1,83 @@
+"""How all ranks agree to stop at the same step: a node that goes away, or the user's Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import ray.train
+from ray.exceptions import RayActorError
+from ray.train.collective import broadcast_from_rank_zero
+
+# Seconds of training between two questions; each costs a few milliseconds on every rank.
+_INTERVAL_S = 1.0
+
+
+class Preempted(RayActorError):
+    """A rank left because its node, or another rank's, goes away, and everything it did is stored.
+
+    Ray Train counts it with preemptions and not with failures, and starts the run on other nodes at once.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(error_msg=f"left at step {step}: a node goes away", preempted=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Preempted, (self.step,)
+
+
+class Stopped(Exception):
+    """The user asked to stop, and everything done so far is stored.
+
+    Args:
+        step: optimizer steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(step)
+
+
+class Questions:
+    """Worker, every rank: asks, at steps that all ranks know, whether the run has to leave.
+
+    Ray Train's call is a barrier, so every rank has to ask equally often: rank 0 says, with each answer, at which step
+    the next question comes.
+
+    Args:
+        relay: the driver's, which knows of Ctrl-C.
+        rank: this rank.
+        preemptions: whether Ray Train watches for nodes that go away.
+    """
+
+    def __init__(self, relay: Any, rank: int, preemptions: bool) -> None:
+        self._relay, self._rank, self._preemptions = relay, rank, preemptions
+        self._asked = 0, time.monotonic()
+        self._next, self._every = 1, 1
+
+    def begin(self, step: int) -> None:
+        """Begin to count at a step."""
+        self._asked, self._next = (step, time.monotonic()), step + 1
+
+    def ask(self, step: int) -> Exception | None:
+        """Return what the run has to end with at this step; None to go on.
+
+        Args:
+            step: optimizer steps done, the same on all ranks.
+        """
+        if step < self._next:
+            return None
+        stop, self._every = broadcast_from_rank_zero(self._answer(step) if self._rank == 0 else None)
+        self._next = step + self._every
+        if self._preemptions and ray.train.get_preemption_info() is not None:
+            return Preempted(step)
+        return Stopped(step) if stop else None
+
+    def _answer(self, step: int) -> tuple[bool, int]:
+        (last, then), now = self._asked, time.monotonic()
+        self._asked = step, now
+        steps = int(_INTERVAL_S * (step - last) / max(now - then, 1e-6))
+        # Steps may become slower: not much farther ahead than last time.
+        return ray.get(self._relay.is_stopping.remote()), max(1, min(steps, 2 * self._every))
