@@ -15,13 +15,14 @@ LAYERS: list[set[str]] = [
     {"precision", "contract", "shipping", "weights", "cluster", "outbox", "keeping", "continuation", "stopping"},
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover"),
-        *("meaning", "resuming", "saving", "recovery"),
+        *("meaning", "resuming", "saving", "recovery", "run_record"),
     },
     {"worker"},
     {"backend", "failures", "ray_train", "run"},
     {"recording", "checks", "recorded", "driver"},
     {"trainer"},
-    {"__init__"},
+    {"__init__", "cli"},
+    {"__main__"},
 ]
 # A noun that has a folder: its files import each other.
 PACKAGES = {"contract", "checks"}
