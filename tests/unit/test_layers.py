@@ -12,7 +12,10 @@ PACKAGE = Path(__file__).parents[2] / "raytrainer"
 LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment"},
     {"arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
-    {"precision", "contract", "shipping", "weights", "cluster", "outbox", "keeping", "continuation", "stopping"},
+    {
+        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox"),
+        *("keeping", "continuation", "stopping"),
+    },
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover"),
         *("meaning", "resuming", "saving", "recovery", "run_record"),
