@@ -156,6 +156,7 @@ def recoverable_train(
     questions = Questions(relay, trainer.args.process_index, recovery.preemptions)
     trainer.add_callback(RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox))
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
-    value = trainer.train(*call.args, **call.kwargs)
+    with continuation.watching():
+        value = trainer.train(*call.args, **call.kwargs)
     saver.finish()
     return value
