@@ -137,7 +137,7 @@ def recoverable_train(
 
     Raises:
         Stopped: the user asked to stop.
-        Preempted: a node goes away.
+        Left: a node goes away, or the number of workers changes.
         ArgumentsError: what shall be resumed is not there, damaged, or another run.
     """
     call = inspect.signature(trainer.train).bind(*args, **kwargs)
