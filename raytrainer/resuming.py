@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 
 from raytrainer.checkpoints import Keep, Manifest, Store, damage
@@ -106,6 +107,20 @@ class Resuming:
         if own:
             self._outbox.note("every checkpoint of this run is damaged: it starts anew", warning=True)
         return None
+
+    def sees_store(self) -> bool:
+        """Tell whether every machine that has workers sees what rank 0 writes into the store."""
+        store, mark = self._recovery.store, ".seen-by-all"
+        if not store.local or len(set(self._gather(ray.get_runtime_context().get_node_id()))) == 1:
+            return True
+        if self._rank == 0:
+            store.write(mark, self._recovery.run.encode())
+        self._gather(None)
+        try:
+            seen = store.read(mark) == self._recovery.run.encode()
+        except FileNotFoundError:
+            seen = False
+        return all(self._gather(seen))
 
     def fetch(self, store: Store, manifest: Manifest) -> Path | None:
         """Bring a checkpoint to every machine and verify it; None where it is damaged, which the user is told."""

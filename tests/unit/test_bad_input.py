@@ -350,13 +350,6 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         "renames",
         "labels",
     ),
-    "just-in-time checkpoints": (
-        lambda: trainer(args=arguments(enable_jit_checkpoint=True)),
-        "args.enable_jit_checkpoint",
-        "True",
-        "signal",
-        "leave it out",
-    ),
     "a dict of datasets": (
         lambda: trainer(train_dataset=DatasetDict(train=ROWS, validation=ROWS)),
         "train_dataset",
