@@ -120,7 +120,10 @@ class Resuming:
             seen = store.read(mark) == self._recovery.run.encode()
         except FileNotFoundError:
             seen = False
-        return all(self._gather(seen))
+        everywhere = all(self._gather(seen))
+        if self._rank == 0:
+            os.remove(os.path.join(os.path.dirname(store.address(0)), mark))
+        return everywhere
 
     def fetch(self, store: Store, manifest: Manifest) -> Path | None:
         """Bring a checkpoint to every machine and verify it; None where it is damaged, which the user is told."""

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from ray.train import ScalingConfig
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 import raytrainer
-from tests.ray.recipes import COMMON, PadBoth, classify_words, reverse_words, tokenizer, without_times
+from tests.ray.recipes import COMMON, PadBoth, classify_words, reverse_words, tokenizer, vowels, without_times
 
 pytestmark = pytest.mark.ray
 
@@ -41,6 +41,34 @@ class Case:
     seq2seq: bool = False
     workers: int = 2
     parts: Callable[[], dict[str, Any]] = field(default=dict)
+
+
+class Counted(torch.utils.data.Dataset[dict[str, Any]]):
+    """Counts in a file how many examples were asked of it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: list[dict[str, Any]] = list(vowels(4096, 3))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        with self.file.open("a") as file:
+            file.write(".")
+        return self.rows[index]
+
+
+class NotesTheCount(TrainerCallback):
+    """Writes down how many examples had been read when the first step began."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        noted = self.file.with_suffix(".first")
+        if not noted.exists():
+            noted.write_text(str(len(self.file.read_text())))
 
 
 CASES = {
@@ -101,3 +129,18 @@ def test_the_end_is_the_same(name: str, tmp_path: Path, ray_cluster: None) -> No
     weights = whole.model.state_dict()
     assert all(torch.equal(tensor, weights[key]) for key, tensor in resumed.model.state_dict().items())
     assert resumed.state.best_global_step == whole.state.best_global_step
+
+
+def test_what_was_done_already_is_not_read_again(tmp_path: Path, ray_cluster: None) -> None:
+    """The examples read before the first step are those of two batches, however late in the epoch it comes."""
+    steps = {"max_steps": 401, "save_steps": 200, "logging_steps": 500, "eval_strategy": "no"}
+    read = []
+    for name, step in (("whole", 0), ("early", 200), ("late", 400)):
+        count = tmp_path / f"{name}.count"
+        parts = {"train_dataset": Counted(count), "callbacks": [NotesTheCount(count)]}
+        arguments = {**steps, "max_steps": step + 1} if step else steps
+        case = Case(step, arguments, workers=1, parts=lambda parts=parts: parts)  # type: ignore[misc]
+        resume = str(tmp_path / "whole" / "out" / f"checkpoint-{step}") if step else None
+        assert train(case, tmp_path / name, resume).state.global_step == arguments["max_steps"]
+        read.append(int(count.with_suffix(".first").read_text()))
+    assert read == [read[0]] * 3
