@@ -93,19 +93,23 @@ class Resuming:
         store = self._recovery.store
         everything: list[Manifest] = self._gather(self._patiently(store.manifests) if self._rank == 0 else [])[0]
         own = [manifest for manifest in everything if manifest.run == self._recovery.run]
-        if not own and isinstance(asked, str):
+        resumed = self._newest_good(own, [m for m in everything if m in own or asked], began)
+        if own and resumed is None:
+            self._outbox.note("every checkpoint of this run is damaged: it begins as it began at first", warning=True)
+        if resumed is None and isinstance(asked, str):
             return self._named(asked, everything, began)
-        candidates = own or (everything if asked is True else [])
+        if resumed is None and asked is True:
+            resumed = self._newest_good([m for m in everything if m not in own], everything, began)
+            if resumed is None:
+                raise nothing_to_resume(store)
+        return resumed
+
+    def _newest_good(self, candidates: list[Manifest], earlier: list[Manifest], began: float) -> Resumed | None:
+        store = self._recovery.store
         for manifest in reversed(candidates):
             folder = self.fetch(store, manifest)
             if folder is not None:
-                earlier = [m for m in everything if m in own or asked]
-                address = store.address(manifest.step)
-                return Resumed(folder, address, manifest, earlier, time.monotonic() - began)
-        if asked is True and not own:
-            raise nothing_to_resume(store)
-        if own:
-            self._outbox.note("every checkpoint of this run is damaged: it starts anew", warning=True)
+                return Resumed(folder, store.address(manifest.step), manifest, earlier, time.monotonic() - began)
         return None
 
     def sees_store(self) -> bool:

@@ -142,8 +142,10 @@ def _arguments(order: Order, precision: Precision) -> TrainingArguments:
 
     kind, values = order.arguments
     # The driver shows the progress and writes to MLflow: neither bars nor a second MLflow logger here. transformers'
-    # just-in-time checkpoints need a signal, which no thread can catch; the run's own take their place.
-    elsewhere: dict[str, Any] = {"use_cpu": order.use_cpu, "disable_tqdm": True, "enable_jit_checkpoint": False}
+    # just-in-time checkpoints need a signal, which no thread can catch; the run's own take their place. Every machine
+    # gets the checkpoints from the run's storage.
+    elsewhere: dict[str, Any] = {"use_cpu": order.use_cpu, "disable_tqdm": True}
+    elsewhere |= {"enable_jit_checkpoint": False, "save_on_each_node": False}
     if order.global_train_batch_size is not None:
         shared = values["per_device_train_batch_size"], ray.train.get_context().get_world_size()
         elsewhere["gradient_accumulation_steps"] = accumulation_steps(order.global_train_batch_size, *shared)
