@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -145,18 +145,27 @@ class Store:
         path = posixpath.join(root, name)
         if self.local:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(f"{path}.part", "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.part", path)
+            try:
+                with open(f"{path}.part", "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(f"{path}.part", path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.remove(f"{path}.part")
+                raise
             _sync_folder(os.path.dirname(path))
             return
-        with system.open_output_stream(path) as stream:
-            stream.write(content)
+
+        def write() -> None:
+            with system.open_output_stream(path) as stream:
+                stream.write(content)
+
+        _with_folder(system, path, write)
 
     def put(self, file: Path, step: int, name: str) -> None:
-        """Bring a local file into a checkpoint: moved where that needs no copy, else copied.
+        """Bring a local file into a checkpoint: moved where that needs no copy, else copied; again does no harm.
 
         Args:
             file: the file; it may already be where it belongs.
@@ -167,10 +176,12 @@ class Store:
         target = posixpath.join(root, f"checkpoint-{step}", name)
         if not self.local:
             # A thread pool of pyarrow's own deadlocks on uploads to S3.
-            here = filesystems.LocalFileSystem()
-            filesystems.copy_files(str(file), target, here, system, chunk_size=_UPLOAD_CHUNK, use_threads=False)
+            here, how = filesystems.LocalFileSystem(), {"chunk_size": _UPLOAD_CHUNK, "use_threads": False}
+            _with_folder(system, target, lambda: filesystems.copy_files(str(file), target, here, system, **how))
             return
-        if not (os.path.exists(target) and os.path.samefile(file, target)):
+        # Where a try before this one has moved it, it is only there.
+        moved = os.path.exists(target) and (not os.path.exists(file) or os.path.samefile(file, target))
+        if not moved:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             try:
                 os.replace(file, target)
@@ -299,6 +310,15 @@ def join(path: str, *names: str) -> str:
     """Append names to a local path or to a URI, before its query."""
     head, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return posixpath.join(head, *names) + mark + query
+
+
+def _with_folder(system: filesystems.FileSystem, path: str, write: Callable[[], None]) -> None:
+    # An object store has no folders and is not asked for one; others want it first.
+    try:
+        write()
+    except FileNotFoundError:
+        system.create_dir(posixpath.dirname(path), recursive=True)
+        write()
 
 
 def _sync_folder(folder: str) -> None:
