@@ -124,9 +124,10 @@ class Store:
     def manifest(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint, None where there is none that can be read."""
         try:
-            return Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
+            manifest = Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
         except (FileNotFoundError, ValueError):
             return None
+        return manifest if manifest.step == step else None  # else a copied folder, or damaged
 
     def read(self, name: str) -> bytes:
         """Return a small file's content.
@@ -243,12 +244,14 @@ def damage(manifest: Manifest, folder: Path) -> str | None:
     for name, expected in sorted(manifest.files.items()):
         try:
             size = os.path.getsize(folder / name)
+            if size != expected.size:
+                return f"{name} has {size} bytes instead of {expected.size}"
+            if digest(folder / name) != expected.sha256:
+                return f"{name} has the right size and another content (sha256)"
         except FileNotFoundError:
             return f"{name} is missing"
-        if size != expected.size:
-            return f"{name} has {size} bytes instead of {expected.size}"
-        if digest(folder / name) != expected.sha256:
-            return f"{name} has the right size and another content (sha256)"
+        except OSError as error:  # a disk that is going bad: an older checkpoint may be elsewhere on it
+            return f"{name} cannot be read: {error}"
     return None
 
 
