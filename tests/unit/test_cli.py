@@ -64,7 +64,8 @@ def write(folder: Path, **values: Any) -> RunRecord:
 @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
 def test_a_run_is_gone_on_with_by_its_own_command_in_its_own_folder(state: str, tmp_path: Path) -> None:
     project, elsewhere = tmp_path / "my project", tmp_path / "elsewhere"
-    project.mkdir(), elsewhere.mkdir()
+    project.mkdir()
+    elsewhere.mkdir()
     (project / "train.py").write_text(SCRIPT)
     command = [sys.executable, "train.py", "seen.json", "--rate", "1e-3", "two words"]
     write(tmp_path / "out", command=command, directory=str(project), state=state, step=40, max_steps=100)
