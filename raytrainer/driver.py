@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 import uuid
 from typing import Any
 
@@ -14,13 +15,15 @@ from transformers import TrainerControl, TrainerState
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values, on_this_machine
-from raytrainer.keeping import checkpoint_store, keep
+from raytrainer.errors import Interrupted
+from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.progress import Progress
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job, Outcome, fit
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_resume
 from raytrainer.sinks import Sink
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
 
@@ -59,8 +62,16 @@ class DriverSide(Recorded):
         job = self._job(action, args, kwargs)
         tracker = self._open_tracker(action)
         sinks: list[Sink] = [*([tracker] if tracker else []), Progress(description=_DOING[action])]
+        folder = run_folder(self._run, job.arguments[1]["output_dir"])
+        recorder = Recorder(folder, RunRecord(command_of_this_program(), os.getcwd()))
+        if action == "train":
+            sinks.append(recorder)
         try:
             outcome = fit(dataclasses.replace(job, sinks=sinks))
+        except Interrupted as stop:
+            where = "nothing was saved" if stop.step is None else f"saved at step {stop.step}"
+            print(f"{where}. To go on: {how_to_resume(recorder.record, folder.path)}", file=sys.stderr, flush=True)
+            raise
         finally:
             if self._run is None:
                 _sweep(str(job.run.storage_path), str(job.run.name))
@@ -103,7 +114,7 @@ class DriverSide(Recorded):
             store=checkpoint_store(self._run, output_dir),
             run=uuid.uuid4().hex,
             keep=keep(self.args, self._run),
-            allow_changes=self._allow_changes,
+            allow_changes=self._allow_changes or bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),
         )
 
     def _pack_constructor(self) -> shipping.Parcel:

@@ -18,6 +18,7 @@ from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
 from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
+from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
 from raytrainer.order import Order, Result
 from raytrainer.outbox import Outbox
 from raytrainer.relay import Delivery
@@ -73,7 +74,9 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
 
     clock = outbox.phase("imports", clock)
     precision = _agree_on_precision(order, rank)
-    trainer = order.factory(_arguments(order, precision))
+    arguments = _arguments(order, precision)
+    with sharding_on_cpu(arguments):
+        trainer = order.factory(arguments)
     _assert_group(trainer)
     if order.state is not None:
         here = (trainer.is_local_process_zero(), trainer.is_world_process_zero())
@@ -88,6 +91,8 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
     outbox.phase("contract", clock)
     outbox.note(f"precision: {precision.reason}")
 
+    if order.action != "train":
+        shard_for_evaluation(trainer)
     trainer.add_callback(ReportingCallback(trainer, outbox, precision.name))
     if order.recovery is None:
         value = getattr(trainer, order.action)(*args, **kwargs)

@@ -11,8 +11,9 @@ from transformers import Trainer, TrainingArguments
 from raytrainer.arguments import on_this_machine
 from raytrainer.checks.binding import constructor_of_its_own
 from raytrainer.checks.wording import refuse
-from raytrainer.keeping import checkpoint_store
+from raytrainer.keeping import checkpoint_store, run_folder
 from raytrainer.resuming import nothing_to_resume
+from raytrainer.run_record import asked_to_resume
 
 
 def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -36,10 +37,13 @@ def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     if call.arguments.get("trial") is not None:
         no_search_yet()
     resume = call.arguments.get("resume_from_checkpoint")
-    if resume is True:
-        store = checkpoint_store(trainer._run, on_this_machine(given.output_dir or ""))
-        if not store.manifests():
-            raise nothing_to_resume(store)
+    output_dir = on_this_machine(given.output_dir or "")
+    store = checkpoint_store(trainer._run, output_dir)
+    if resume is None and asked_to_resume(run_folder(trainer._run, output_dir).path):
+        # The run may have been stopped before its first checkpoint.
+        call.arguments["resume_from_checkpoint"] = bool(store.manifests())
+    if resume is True and not store.manifests():
+        raise nothing_to_resume(store)
     if isinstance(resume, str) and "://" in resume:
         pass  # the workers look there
     elif isinstance(resume, str | os.PathLike):

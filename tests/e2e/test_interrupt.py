@@ -1,8 +1,10 @@
-"""Ctrl-C stops the workers, ends the MLflow run as killed, and the program with a KeyboardInterrupt."""
+"""Ctrl-C saves and stops with exit status 130, and what it prints goes on; a second one stops at once."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+from raytrainer.checkpoints import Store, damage
 
 pytestmark = pytest.mark.ray
 
@@ -30,33 +34,65 @@ if __name__ == "__main__":
 """
 
 
+class Program:
+    """A program that runs until it has trained a while, and gets Ctrl-C then."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.printed = ""
+
+    def until(self, text: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed += line
+            if text in line:
+                return
+        raise AssertionError(self.printed)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def ends_with(self, status: int) -> str:
+        rest, _ = self.process.communicate(timeout=120)
+        assert self.process.returncode == status, self.printed + rest
+        return rest
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    # A session of its own, so that what stays behind can be told by it.
-    script = subprocess.Popen(
-        [sys.executable, "script.py", root],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert script.stdout is not None
-    printed = ""
-    for line in script.stdout:
-        printed += line
-        if "/1000000  epoch" in line:
-            break
-    assert "/1000000  epoch" in printed, printed
-    script.send_signal(signal.SIGINT)
-    rest, _ = script.communicate(timeout=120)
-    # Not 130: a program that imported ray ends with 1 after any KeyboardInterrupt that nobody catches.
-    assert script.returncode == 1, printed + rest
-    assert rest.rstrip().endswith("KeyboardInterrupt") or "\nKeyboardInterrupt\n" in rest
-    assert "training  interrupted" in rest
-    (run,) = MlflowClient(environment["MLFLOW_TRACKING_URI"]).search_runs(["0"])
-    assert run.info.status == "KILLED"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    first = Program([sys.executable, "script.py", root], tmp_path, environment)
+    first.until("/1000000  epoch")
+    first.interrupt()
+    rest = first.ends_with(130)
+    assert "training  interrupted" in rest and "Traceback" not in rest
+    resume = re.search(r"saved at step (\d+)\. To go on: raytrainer (resume \S+)\n", rest)
+    assert resume, rest
+    step = int(resume[1])
+    (manifest,) = Store(str(tmp_path / "out")).manifests()
+    assert manifest.step == step
+    assert damage(manifest, tmp_path / "out" / f"checkpoint-{step}") is None
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "interrupted"
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    second = Program([sys.executable, "-m", "raytrainer", *resume[2].split()], elsewhere, environment)
+    second.until(f"resumed at step {step} from")
+    second.until("/1000000  epoch")
+    second.interrupt()
+    second.until("Ctrl-C: saving a checkpoint, then stopping")
+    second.interrupt()
+    second.ends_with(130)
+
+    (run, other) = MlflowClient(environment["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+    assert run.info.status == other.info.status == "KILLED"
     assert run.data.metrics["loss"] > 0

@@ -12,16 +12,20 @@ PACKAGE = Path(__file__).parents[2] / "raytrainer"
 LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment"},
     {"arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
-    {"precision", "contract", "shipping", "weights", "cluster", "outbox", "keeping", "continuation", "stopping"},
+    {
+        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox"),
+        *("keeping", "continuation", "stopping"),
+    },
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover"),
-        *("meaning", "resuming", "saving", "recovery"),
+        *("meaning", "resuming", "saving", "recovery", "run_record"),
     },
     {"worker"},
     {"backend", "failures", "ray_train", "run"},
     {"recording", "checks", "recorded", "driver"},
     {"trainer"},
-    {"__init__"},
+    {"__init__", "cli"},
+    {"__main__"},
 ]
 # A noun that has a folder: its files import each other.
 PACKAGES = {"contract", "checks"}

@@ -1,0 +1,112 @@
+"""run.json, in a run's folder: how the run was started and how far it came, for whoever wants to go on with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+
+from raytrainer.checkpoints import Store
+from raytrainer.events import Began, Event, Logged, Saved
+
+RESUME_VARIABLE = "RAYTRAINER_RESUME"
+"""Set by ``raytrainer resume``: the folder of the run that the program shall go on with."""
+ALLOW_CHANGES_VARIABLE = "RAYTRAINER_ALLOW_CHANGES"
+
+_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run.
+
+    Args:
+        command: the command line that started it; None for a notebook or an interactive session.
+        directory: the folder it was started in.
+        state: ``running``, ``finished``, ``interrupted`` or ``failed``; one that was killed says ``running``.
+        step: optimizer steps done when this was written.
+        max_steps: optimizer steps in all, 0 before that is known.
+        checkpoint: the newest checkpoint, None without one.
+    """
+
+    command: list[str] | None
+    directory: str
+    state: str = "running"
+    step: int = 0
+    max_steps: int = 0
+    checkpoint: str | None = None
+
+
+def read_record(folder: Store) -> RunRecord:
+    """Read the record in a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is none of ours.
+    """
+    try:
+        return RunRecord(**json.loads(folder.read(_NAME)))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def command_of_this_program() -> list[str] | None:
+    """Return the command line that would start this program again, None where there is none."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    interactive = bool(getattr(sys, "ps1", None)) or "ipykernel" in sys.modules
+    return None if main is None or interactive else [sys.executable, *sys.orig_argv[1:]]
+
+
+def how_to_resume(record: RunRecord, folder: str) -> str:
+    """Return what to type to go on with a run."""
+    if record.command is None:
+        return "train(resume_from_checkpoint=True)"
+    return f"raytrainer resume {shlex.quote(folder)}"
+
+
+class Recorder:
+    """Driver: a sink that keeps run.json. Where it cannot be written the training goes on, and cannot be resumed by it.
+
+    Args:
+        folder: the run's.
+        record: what is known at the start.
+    """
+
+    def __init__(self, folder: Store, record: RunRecord) -> None:
+        self.record = record
+        self._folder = folder
+        self._closed = False
+
+    def handle(self, event: Event) -> None:
+        match event:
+            case Began():
+                self.record = replace(self.record, step=event.step, max_steps=event.max_steps)
+                self._write()
+            case Logged():
+                self.record = replace(self.record, step=event.step)
+            case Saved():
+                self.record = replace(self.record, checkpoint=event.path)
+                self._write()
+
+    def close(self, error: BaseException | None) -> None:
+        if self._closed or not self.record.max_steps:
+            return
+        self._closed = True
+        state = "finished" if error is None else "failed"
+        if isinstance(error, KeyboardInterrupt):
+            state = "interrupted"
+        self.record = replace(self.record, state=state)
+        self._write()
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            self._folder.write(_NAME, (json.dumps(asdict(self.record), indent=1) + "\n").encode())
+
+
+def asked_to_resume(folder: str) -> bool:
+    """Tell whether ``raytrainer resume`` started this program to go on with this run."""
+    asked = os.environ.get(RESUME_VARIABLE)
+    return asked is not None and asked.rstrip("/") == folder.rstrip("/")
