@@ -98,6 +98,7 @@ class Resuming:
         for manifest in reversed(candidates):
             folder = self.fetch(store, manifest)
             if folder is not None:
+                self._name_incomplete(everything, manifest.step)
                 earlier = [m for m in everything if m in own or asked]
                 address = store.address(manifest.step)
                 return Resumed(folder, address, manifest, earlier, time.monotonic() - began)
@@ -128,6 +129,15 @@ class Resuming:
         """Delete what was fetched."""
         if self._first_here:
             shutil.rmtree(self._fetched, ignore_errors=True)
+
+    def _name_incomplete(self, manifests: list[Manifest], after: int) -> None:
+        if self._rank != 0:
+            return
+        store, complete = self._recovery.store, {manifest.step for manifest in manifests}
+        for step in self._patiently(store.steps):
+            if step > after and step not in complete:
+                reason = "it has no manifest, so it is incomplete, or was not written by raytrainer"
+                self._outbox.note(f"{store.address(step)} is passed over: {reason}", warning=True)
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         return patiently(action, lambda text: self._outbox.note(text, warning=True))
