@@ -16,12 +16,15 @@ import numpy as np
 import psutil
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.execution.context import get_train_context
 from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from tests.ray.recipes import COMMON, classify_words, without_times
 
 PATIENCE_S = 120.0
+# Of a node that goes away: long after the end of a run that does not wait for it.
+DEADLINE_S = 300
 
 # Four steps an epoch; saves at 3, 6, 9, 12 and 14, evaluations at 4, 8, 12 and 14: at step 12 an epoch ends, too.
 ARGUMENTS: dict[str, Any] = {
@@ -55,10 +58,20 @@ class Point:
 
 
 class Diary(TrainerCallback):
-    """Worker, rank 0: writes down every step that it begins, in all attempts."""
+    """Worker: writes down every step that rank 0 begins, in all attempts, and which processes the ranks are."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "diary"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        (self.folder / f"pid-{args.process_index}").write_text(str(os.getpid()))
+        (self.folder / "node").write_text(ray.get_runtime_context().get_node_id())
+
+    def pid(self, rank: int) -> int:
+        return int((self.folder / f"pid-{rank}").read_text())
+
+    def node(self) -> str:
+        return (self.folder / "node").read_text()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.process_index == 0:
@@ -145,17 +158,24 @@ class FaultyTrainer(RayTrainer):
 
 
 class Holds(TrainerCallback):
-    """Worker: every rank waits before it goes on from a step, once, until somebody lets it."""
+    """Worker: every rank waits before it goes on from a step, once, until somebody lets it.
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.folder, self.step = folder, step
+    Args:
+        folder: for markers.
+        step: how many steps are done.
+        notice: whether to wait, too, until Ray Train's notice that a node goes away is here.
+    """
+
+    def __init__(self, folder: Path, step: int, notice: bool = False) -> None:
+        self.folder, self.step, self.notice = folder, step, notice
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step and not self._released.exists():
-            part = self.folder / f"part-{args.process_index}"
-            part.write_text(str(os.getpid()))
-            part.rename(self.folder / f"held-{args.process_index}")
+            (self.folder / f"held-{args.process_index}").touch()
             until(self._released.exists, "the release")
+            if self.notice:
+                context = get_train_context().preemption_context
+                until(lambda: context.preemption_info is not None, "the notice")
 
     @property
     def _released(self) -> Path:
@@ -164,26 +184,22 @@ class Holds(TrainerCallback):
     def release(self) -> None:
         self._released.touch()
 
-    def pids(self, ranks: int = 2) -> list[int]:
-        """Return the processes that wait, by rank, when all of them do."""
-        files = [self.folder / f"held-{rank}" for rank in range(ranks)]
+    def wait(self) -> None:
+        """Return when both ranks wait."""
+        files = [self.folder / f"held-{rank}" for rank in range(2)]
         until(lambda: all(file.exists() for file in files), "the workers to be held")
-        return [int(file.read_text()) for file in files]
 
 
 class FillsTheDisk(TrainerCallback):
-    """Worker, rank 0: leaves no byte free on the disk of ``output_dir`` when a step begins and a checkpoint is sealed."""
+    """Worker, rank 0: leaves no byte free on a disk when it begins a step and has a checkpoint there."""
 
-    def __init__(self, step: int, sealed: int) -> None:
-        self.step, self.sealed = step, sealed
+    def __init__(self, step: int, sealed: int, disk: Path) -> None:
+        self.step, self.sealed, self.disk = step, sealed, disk
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.process_index == 0 and state.global_step == self.step:
-            until((Path(args.output_dir) / f"checkpoint-{self.sealed}" / "manifest.json").exists, "the seal")
-            with (
-                contextlib.suppress(OSError),
-                open(os.path.join(args.output_dir, "ballast"), "wb", buffering=0) as file,
-            ):
+            until(lambda: bool(list(self.disk.rglob(f"checkpoint-{self.sealed}/manifest.json"))), "the seal")
+            with contextlib.suppress(OSError), open(self.disk / "ballast", "wb", buffering=0) as file:
                 while True:
                     file.write(bytes(4096))
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wsgi import get_input_stream
 
 Answer = Iterable[bytes]
 
@@ -42,7 +43,7 @@ class S3Server:
 
     def start(self) -> None:
         """Listen, for the first time or again."""
-        self._server = make_server("127.0.0.1", self.port, self._answer, threaded=True)
+        self._server = make_server("127.0.0.1", self.port, self._answer, threaded=True, request_handler=_Silent)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -72,6 +73,11 @@ class S3Server:
         if status is None:
             answer: Answer = self._moto(environ, start_response)
             return answer
-        environ["wsgi.input"].read()
+        get_input_stream(environ).read()
         start_response(f"{status} made to fail", [("Content-Type", "text/plain"), ("Content-Length", "0")])
         return []
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
