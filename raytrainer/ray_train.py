@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import ray
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raytrainer.environment import environment
 from raytrainer.resizing import SharingPolicy
@@ -66,6 +68,18 @@ class GroupTrainer(DataParallelTrainer):
         if ray._private.worker.get_dashboard_url():
             return callbacks
         return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
+def free_slots_of(controller: str | None) -> None:
+    """Remove the placement groups of a controller that died: Ray keeps them for as long as the program is connected.
+
+    Args:
+        controller: the actor's id, hexadecimal.
+    """
+    groups = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    for group in map(PlacementGroupTableData.FromString, groups):
+        if group.creator_actor_id.hex() == controller and group.state != PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def ray_train_settings(scaling: ScalingConfig) -> contextlib.AbstractContextManager[None]:

@@ -102,6 +102,8 @@ class Resuming:
             resumed = self._newest_good([m for m in everything if m not in own], everything, began)
             if resumed is None:
                 raise nothing_to_resume(store)
+        if resumed is not None and resumed.manifest is not None:
+            self._name_incomplete(everything, resumed.manifest.step)
         return resumed
 
     def _newest_good(self, candidates: list[Manifest], earlier: list[Manifest], began: float) -> Resumed | None:
@@ -150,6 +152,15 @@ class Resuming:
         """Delete what was fetched."""
         if self._first_here:
             shutil.rmtree(self._fetched, ignore_errors=True)
+
+    def _name_incomplete(self, manifests: list[Manifest], after: int) -> None:
+        if self._rank != 0:
+            return
+        store, complete = self._recovery.store, {manifest.step for manifest in manifests}
+        for step in self._patiently(store.steps):
+            if step > after and step not in complete:
+                reason = "it has no manifest, so it is incomplete, or was not written by raytrainer"
+                self._outbox.note(f"{store.address(step)} is passed over: {reason}", warning=True)
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         return patiently(action, lambda text: self._outbox.note(text, warning=True))

@@ -23,7 +23,7 @@ from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.order import Order, Result, TrainerFactory
-from raytrainer.ray_train import GroupTrainer, own_interrupts, ray_train_settings, watches_preemptions
+from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
 from raytrainer.relay import Listener, Relay, Wish
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
@@ -159,6 +159,7 @@ def _attend(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, list
             return
         except ray.exceptions.ActorDiedError as death:
             deaths += 1
+            free_slots_of(death.actor_id)
             # One that dies before training has begun would die again.
             if job.recovery is None or listener.trainings == seen or 0 <= limit < deaths:
                 raise TrainingFailed(f"Ray Train's controller is gone: {str(death).strip().splitlines()[0]}") from death
