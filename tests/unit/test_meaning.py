@@ -152,7 +152,7 @@ def test_all_that_is_different_is_in_one_error(meaning: dict[str, Any]) -> None:
 def test_other_arguments_are_told_and_allowed(meaning: dict[str, Any], tmp_path: Path) -> None:
     now = meaning_of(trainer(tmp_path, {"learning_rate": 1e-3, "max_steps": 20, "save_total_limit": 2}))
     assert compare(travelled(meaning), now, allow_changes=False) == [
-        "learning_rate: 5e-05 before, 0.001 now",
+        "learning_rate: 5e-05 before, 0.001 now (without effect: the optimizer goes on from the checkpoint)",
         "max_steps: -1 before, 20 now",
         "save_total_limit: None before, 2 now",
     ]
