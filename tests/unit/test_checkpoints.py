@@ -15,7 +15,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import fs as filesystems
 from transformers.trainer_utils import rotate_checkpoints
@@ -23,8 +23,6 @@ from transformers.trainer_utils import rotate_checkpoints
 from raytrainer.checkpoints import MANIFEST, File, Keep, Manifest, Store, damage, describe, digest, join
 
 FILES = {"model.safetensors": b"weights" * 999, "trainer_state.json": b"{}", "deep/er/empty": b"", "odd näme": b"\0"}
-
-once_for_all = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @dataclass(frozen=True)
@@ -382,7 +380,6 @@ def test_a_flipped_byte_in_a_manifest_is_no_crash(data: st.DataObject) -> None:
 CONTENTS = st.dictionaries(st.sampled_from(sorted(FILES)), st.binary(max_size=40), min_size=1)
 
 
-@once_for_all
 @given(CONTENTS)
 def test_nothing_is_wrong_with_files_as_they_were(tmp_path: Path, files: dict[str, bytes]) -> None:
     folder = tmp_path / uuid.uuid4().hex
@@ -391,7 +388,6 @@ def test_nothing_is_wrong_with_files_as_they_were(tmp_path: Path, files: dict[st
     assert damage(manifest(5, described), folder) is None
 
 
-@once_for_all
 @given(CONTENTS, st.sampled_from(["flip", "truncate", "append", "missing"]), st.data())
 def test_whatever_is_wrong_is_found_and_named(
     tmp_path: Path, files: dict[str, bytes], harm: str, data: st.DataObject
@@ -513,7 +509,6 @@ def test_the_newest_and_the_best_always_stay(limit: int, best: int, greater: boo
     assert rule.superseded(kept) == []
 
 
-@once_for_all
 @given(st.integers(0, 5), st.booleans(), st.booleans(), st.lists(METRICS, min_size=1, max_size=10))
 def test_after_each_save_the_same_stay_as_with_transformers(
     tmp_path: Path, limit: int, has_metric: bool, greater: bool, losses: list[float | None]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import raytrainer.snapshot
@@ -150,7 +150,6 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.recursive(PLAIN | TENSORS | ARRAYS | st.sets(st.integers(), max_size=3), nested, max_leaves=12))
 def test_whatever_is_nested_comes_out_the_same(tmp_path: Path, value: Any) -> None:
     direct, later = saved_both_ways(tmp_path / uuid.uuid4().hex, value)
@@ -256,7 +255,6 @@ def test_safetensors_files_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     assert same({name: loaded[name] for name in before}, before)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.dictionaries(st.text(max_size=5), TENSORS),
     st.none() | st.dictionaries(st.text(max_size=3), st.text(), max_size=1),
