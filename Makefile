@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 PIP_INSTALL = -m pip install -q --disable-pip-version-check
 
-.PHONY: setup demo test test-all lint lock
+.PHONY: setup demo test test-all lint bench lock
 
 setup: .venv/.stamp
 
@@ -26,6 +26,10 @@ lint: setup
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+
+# Each against a peer, both in one run; on a machine that does nothing else.
+bench: setup
+	OMP_NUM_THREADS=1 $(VENV)/python benchmarks/checkpoint_stall.py
 
 # The newest versions that fit pyproject.toml, names and versions only; torch stays where TORCH says.
 TORCH := 2.13.0

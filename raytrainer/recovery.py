@@ -177,4 +177,5 @@ def recoverable_train(
     with continuation.watching():
         value = trainer.train(*call.args, **call.kwargs)
     saver.finish()
+    resuming.forget()
     return value

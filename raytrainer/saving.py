@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,8 +145,7 @@ class Saver:
         if going is None:
             return
         began = time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            going.exception(_SAY_AFTER_S)
+        futures.wait([going], _SAY_AFTER_S)
         if not going.done():
             self._outbox.note("training waits: the last checkpoint is still on its way to the storage", warning=True)
         going.result()

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import safetensors.torch
 import torch
+from ray._private.utils import estimate_available_memory
 
-# A snapshot may take this share of the memory that is free; what is larger is written while training waits.
+# A snapshot may take this share of the memory that is free, in the container where there is one; what is larger is
+# written while training waits.
 _SHARE = 0.5
 
 
@@ -34,17 +35,19 @@ class Snapshot:
     def __init__(self, folder: Path) -> None:
         self._folder = os.path.abspath(folder)
         self._writes: list[Callable[[], None]] = []
+        self._room = 0.0
 
     @contextlib.contextmanager
     def taking(self) -> Iterator[None]:
         """Put off writes of this thread inside the block."""
+        self._room = _SHARE * estimate_available_memory()
         owner, save = threading.get_ident(), torch.save
         serialize = getattr(safetensors.torch, "serialize_file")  # noqa: B009  # a name of its own imports
 
         def put_off_save(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
             if threading.get_ident() == owner and not args and not kwargs and self._is_inside(f):
                 with contextlib.suppress(_Unfit):
-                    copied = _Copier().copy(obj)
+                    copied = _Copier(self._take_room).copy(obj)
                     self._writes.append(lambda: _save(save, copied, f))
                     return
             save(obj, f, *args, **kwargs)
@@ -52,7 +55,7 @@ class Snapshot:
         def put_off_serialize(tensors: dict[str, Any], filename: Any, metadata: Any = None) -> None:
             if threading.get_ident() == owner and self._is_inside(filename):
                 with contextlib.suppress(_Unfit):
-                    copies, noted = _copy_specs(tensors), metadata and dict(metadata)
+                    copies, noted = _copy_specs(tensors, self._take_room), metadata and dict(metadata)
                     self._writes.append(lambda: _serialize(serialize, copies, filename, noted))
                     return
             serialize(tensors, filename, metadata=metadata)
@@ -67,6 +70,11 @@ class Snapshot:
         """Write what was put off; from any thread, once. Memory is given back file by file."""
         while self._writes:
             self._writes.pop(0)()
+
+    def _take_room(self, size: int) -> None:
+        if size > self._room:
+            raise _Unfit
+        self._room -= size
 
     def _is_inside(self, file: Any) -> bool:
         return isinstance(file, str | os.PathLike) and os.path.abspath(file).startswith(self._folder + os.sep)
@@ -104,7 +112,8 @@ class _Unfit(Exception):
 class _Copier:
     """Copies nested plain values; tensors that share memory share it afterwards, as torch saves them."""
 
-    def __init__(self) -> None:
+    def __init__(self, take_room: Callable[[int], None]) -> None:
+        self._take_room = take_room
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def copy(self, value: Any) -> Any:
@@ -138,7 +147,7 @@ class _Copier:
             raise _Unfit
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._storages:
-            _require_room(storage.nbytes())
+            self._take_room(storage.nbytes())
             # The device is part of what torch saves, and transformers reads it back to the CPU or to its own device.
             self._storages[storage.data_ptr()] = storage.cpu() if storage.device.type != "cpu" else storage.clone()
         copied = torch.empty(0, dtype=tensor.dtype)
@@ -146,11 +155,11 @@ class _Copier:
         return copied.requires_grad_(tensor.requires_grad)
 
 
-def _copy_specs(tensors: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+def _copy_specs(tensors: dict[str, Any], take_room: Callable[[int], None]) -> tuple[dict[str, Any], list[Any]]:
     """Copy the memory that a safetensors file is made of; the list holds it."""
     if not all(hasattr(spec, "data_ptr") for spec in tensors.values()):
         return tensors, []  # an older safetensors hands over bytes, which are copies
-    _require_room(sum(spec.data_len for spec in tensors.values()))
+    take_room(sum(spec.data_len for spec in tensors.values()))
     copies, memory = {}, []
     for name, spec in tensors.items():
         buffer = np.empty(spec.data_len, np.uint8)
@@ -170,8 +179,3 @@ def _dtypes() -> dict[str, str]:
         with contextlib.suppress(safetensors.SafetensorError):  # a type that safetensors does not have
             names[safetensors.TensorSpec(dtype=name, shape=[0], data_ptr=0, data_len=0).dtype] = name
     return names
-
-
-def _require_room(size: int) -> None:
-    if size > _SHARE * psutil.virtual_memory().available:
-        raise _Unfit
