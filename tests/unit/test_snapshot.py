@@ -387,13 +387,3 @@ def test_afterwards_all_is_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError), Snapshot(Path("unused")).taking():
         raise ZeroDivisionError
     assert (torch.save, getattr(safetensors.torch, "serialize_file")) == before  # noqa: B009
-
-
-def test_what_finds_no_room_in_memory_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = {"w": torch.arange(6.0)}
-    monkeypatch.setattr("raytrainer.snapshot._SHARE", 0.0)
-    with Snapshot(tmp_path).taking():
-        torch.save(weights, tmp_path / "at-once.pt")
-        save_file(weights, tmp_path / "at-once.safetensors")
-    assert torch.equal(torch.load(tmp_path / "at-once.pt")["w"], weights["w"])
-    assert torch.equal(load_file(tmp_path / "at-once.safetensors")["w"], weights["w"])
