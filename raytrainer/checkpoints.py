@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -124,9 +124,10 @@ class Store:
     def manifest(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint, None where there is none that can be read."""
         try:
-            return Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
+            manifest = Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
         except (FileNotFoundError, ValueError):
             return None
+        return manifest if manifest.step == step else None  # else a copied folder, or damaged
 
     def read(self, name: str) -> bytes:
         """Return a small file's content.
@@ -145,18 +146,27 @@ class Store:
         path = posixpath.join(root, name)
         if self.local:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(f"{path}.part", "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.part", path)
+            try:
+                with open(f"{path}.part", "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(f"{path}.part", path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.remove(f"{path}.part")
+                raise
             _sync_folder(os.path.dirname(path))
             return
-        with system.open_output_stream(path) as stream:
-            stream.write(content)
+
+        def write() -> None:
+            with system.open_output_stream(path) as stream:
+                stream.write(content)
+
+        _with_folder(system, path, write)
 
     def put(self, file: Path, step: int, name: str) -> None:
-        """Bring a local file into a checkpoint: moved where that needs no copy, else copied.
+        """Bring a local file into a checkpoint: moved where that needs no copy, else copied; again does no harm.
 
         Args:
             file: the file; it may already be where it belongs.
@@ -167,10 +177,12 @@ class Store:
         target = posixpath.join(root, f"checkpoint-{step}", name)
         if not self.local:
             # A thread pool of pyarrow's own deadlocks on uploads to S3.
-            here = filesystems.LocalFileSystem()
-            filesystems.copy_files(str(file), target, here, system, chunk_size=_UPLOAD_CHUNK, use_threads=False)
+            here, how = filesystems.LocalFileSystem(), {"chunk_size": _UPLOAD_CHUNK, "use_threads": False}
+            _with_folder(system, target, lambda: filesystems.copy_files(str(file), target, here, system, **how))
             return
-        if not (os.path.exists(target) and os.path.samefile(file, target)):
+        # Where a try before this one has moved it, it is only there.
+        moved = os.path.exists(target) and (not os.path.exists(file) or os.path.samefile(file, target))
+        if not moved:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             try:
                 os.replace(file, target)
@@ -232,12 +244,14 @@ def damage(manifest: Manifest, folder: Path) -> str | None:
     for name, expected in sorted(manifest.files.items()):
         try:
             size = os.path.getsize(folder / name)
+            if size != expected.size:
+                return f"{name} has {size} bytes instead of {expected.size}"
+            if digest(folder / name) != expected.sha256:
+                return f"{name} has the right size and another content (sha256)"
         except FileNotFoundError:
             return f"{name} is missing"
-        if size != expected.size:
-            return f"{name} has {size} bytes instead of {expected.size}"
-        if digest(folder / name) != expected.sha256:
-            return f"{name} has the right size and another content (sha256)"
+        except OSError as error:  # a disk that is going bad: an older checkpoint may be elsewhere on it
+            return f"{name} cannot be read: {error}"
     return None
 
 
@@ -299,6 +313,15 @@ def join(path: str, *names: str) -> str:
     """Append names to a local path or to a URI, before its query."""
     head, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return posixpath.join(head, *names) + mark + query
+
+
+def _with_folder(system: filesystems.FileSystem, path: str, write: Callable[[], None]) -> None:
+    # An object store has no folders and is not asked for one; others want it first.
+    try:
+        write()
+    except FileNotFoundError:
+        system.create_dir(posixpath.dirname(path), recursive=True)
+        write()
 
 
 def _sync_folder(folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ def _resume(run: str, allow_changes: bool) -> int:
         record = read_record(Store(folder))
     except (FileNotFoundError, NotADirectoryError):
         return _mistake(f"RUN = {run!r}: there is no run.json in it", "the folder that the run printed: its output_dir")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return _mistake(f"RUN = {run!r}: its run.json cannot be read: {error}", "the folder of a run of raytrainer")
     if record.state == "finished":
         print(f"{run} is finished: step {record.step} of {record.max_steps}")
@@ -60,7 +61,12 @@ def _resume(run: str, allow_changes: bool) -> int:
         os.environ[ALLOW_CHANGES_VARIABLE] = "1"
     print(f"{run}: {record.state} at step {record.step} of {record.max_steps}", file=sys.stderr, flush=True)
     # In place of this process: Ctrl-C, output and exit status are the program's own.
-    os.execvp(record.command[0], record.command)
+    try:
+        os.execvp(record.command[0], record.command)
+    except OSError as error:
+        reason = f"{record.command[0]} cannot be run here: {error.strerror}"
+        again = f"{RESUME_VARIABLE}={shlex.quote(folder)} and its run.json's command, with another program in its place"
+        return _mistake(f"RUN = {run!r}: {reason}", again)
 
 
 def _mistake(what: str, instead: str) -> int:

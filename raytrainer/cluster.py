@@ -49,11 +49,12 @@ def cpus(scaling: ScalingConfig | None) -> int:
     return math.ceil(worker_resources(scaling).get("CPU", 0.0) * scaling.max_workers)
 
 
-def check_supply(scaling: ScalingConfig) -> None:
+def check_supply(scaling: ScalingConfig, fewest: int) -> None:
     """Refuse at once a request that the cluster can never meet, where Ray would wait without end.
 
     Args:
         scaling: the request.
+        fewest: the number of workers that it takes to begin.
 
     Raises:
         ResourcesError: with request and supply side by side.
@@ -63,7 +64,7 @@ def check_supply(scaling: ScalingConfig) -> None:
     asked = worker_resources(scaling)
     nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     slots = room(asked, nodes)
-    if slots >= scaling.min_workers:
+    if slots >= fewest:
         return
     supply = {name: sum(node.get(name, 0.0) for node in nodes) for name in asked}
     raise ResourcesError(

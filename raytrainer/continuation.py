@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
 import torch
+import transformers.trainer
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerState
+
+from raytrainer.snapshot import replaced
 
 _FILE = "raytrainer_state_{rank}.pt"
 
@@ -20,7 +27,8 @@ class Continuation:
 
     It is: the loss summed since the last log and since the start, so that the next log and the final mean are those of
     an undisturbed run; the random state in which the epoch began, from which samplers draw the order that is skipped
-    through; seconds trained before; and what training changed in callbacks' plain attributes.
+    through; the one before the batch was made that waits for the next step, for collators that draw; seconds trained
+    before; and what training changed in callbacks' plain attributes.
 
     Args:
         trainer: the trainer that it belongs to, before it trains.
@@ -29,9 +37,21 @@ class Continuation:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._epoch_random: dict[str, Any] | None = None
+        self._batch_random: dict[str, Any] | None = None
+        self._before_batches: list[Callable[[], None]] = []
+        self._generator: torch.Generator | None = None
+        self._load_rng_state = trainer._load_rng_state
         self._began, self._before = time.time(), 0.0
         self._attributes = self._callback_attributes()
         trainer._finalize_training = self._with_time_before(trainer._finalize_training)  # type: ignore[method-assign]
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Know the random state before each batch is made, while ``train`` runs inside the block."""
+        trainer, skip = self._trainer, accelerate.skip_first_batches
+        trainer.get_train_dataloader = _then(trainer.get_train_dataloader, self._watch)  # type: ignore[method-assign]
+        with replaced(transformers.trainer, "skip_first_batches", _then(skip, self._watch)):
+            yield
 
     def begin(self) -> None:
         """Note when training begins."""
@@ -39,7 +59,7 @@ class Continuation:
 
     def begin_epoch(self) -> None:
         """Note the random state in which an epoch begins."""
-        self._epoch_random = _random_state()
+        self._epoch_random = _random_state(self._generator)
 
     def save(self, folder: Path) -> None:
         """Write this rank's state into a checkpoint's folder."""
@@ -51,6 +71,8 @@ class Continuation:
             "initial_step": trainer._initial_global_step,
             "seconds": self._before + time.time() - self._began,
             "epoch_random": self._epoch_random,
+            "batch_random": self._batch_random,
+            "generator": _random_state(self._generator)["generator"],
             "callbacks": self._changed_attributes(),
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +101,9 @@ class Continuation:
         trainer._globalstep_last_logged = state["last_logged"]
         trainer._initial_global_step = state["initial_step"]
         self._before = state["seconds"]
-        self._epoch_random = state["epoch_random"]
+        self._epoch_random, self._batch_random = state["epoch_random"], state["batch_random"]
+        if self._generator is not None and state["generator"] is not None:
+            self._generator.set_state(state["generator"])
         self._put_back_attributes(state["callbacks"])
         return True
 
@@ -87,10 +111,43 @@ class Continuation:
         """Go back to the random state in which the resumed epoch began."""
         if state.epoch is None or float(state.epoch).is_integer():
             # transformers does so too, but later than this.
-            self._trainer._load_rng_state(str(folder))
+            self._load_rng_state(str(folder))
             self.begin_epoch()
-        elif self._epoch_random is not None:
-            _set_random_state(self._epoch_random)
+            return
+        if self._epoch_random is not None:
+            _set_random_state(self._epoch_random, self._generator)
+        if self._batch_random is not None:
+            # One batch was made before the save and trained on after it. transformers puts the state of the save back
+            # when that batch and those of the next step are made, which have to be made from it.
+            waiting = self._batch_random
+            self._before_batches = [lambda: _set_random_state(waiting), lambda: self._load_rng_state(str(folder))]
+            self._trainer._load_rng_state = self._load_nothing  # type: ignore[method-assign]
+
+    def _load_nothing(self, checkpoint: str | None) -> None:
+        self._trainer._load_rng_state = self._load_rng_state  # type: ignore[method-assign]
+
+    def _watch(self, loader: Any) -> Any:
+        # accelerate's loader, which makes a batch ahead; any other one makes what it gives.
+        base = getattr(loader, "base_dataloader", None)
+        if isinstance(base, DataLoader) and not isinstance(base.dataset, IterableDataset):
+            iterate = base.__iter__
+            vars(base)["__iter__"] = lambda: self._batches(iterate())  # accelerate calls it by name
+        # A sampler that draws from a generator of its own: with accelerate's use_seedable_sampler=False.
+        self._generator = getattr(loader, "synchronized_generator", None)
+        return loader
+
+    def _batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+        if self._before_batches:
+            _draw_order(batches)
+        while True:
+            if self._before_batches:
+                self._before_batches.pop(0)()
+            self._batch_random = _random_state()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
     def _with_time_before(self, finalize: Callable[..., Any]) -> Callable[..., Any]:
         def finalize_training(trial: Any, num_train_samples: Any, start_time: float) -> Any:
@@ -114,6 +171,18 @@ class Continuation:
                 vars(callback).update(values)
 
 
+def _then(function: Callable[..., Any], after: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: after(function(*args, **kwargs))
+
+
+def _draw_order(batches: Any) -> None:
+    """Have a torch loader's iterator draw the order of the examples now, and not when it makes the first batch."""
+    indices = getattr(batches, "_sampler_iter", None)
+    if indices is not None:
+        first = list(itertools.islice(indices, 1))
+        batches._sampler_iter = itertools.chain(first, indices)
+
+
 def _plain_attributes(thing: object) -> dict[str, Any]:
     return {name: _copy(value) for name, value in getattr(thing, "__dict__", {}).items() if _is_plain(value)}
 
@@ -133,17 +202,20 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _random_state() -> dict[str, Any]:
+def _random_state(generator: torch.Generator | None = None) -> dict[str, Any]:
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), *rest],
         "torch": torch.get_rng_state(),
+        "generator": generator.get_state() if generator is not None else None,
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(state: dict[str, Any], generator: torch.Generator | None = None) -> None:
     name, keys, *rest = state["numpy"]
     random.setstate(state["python"])
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
+    if generator is not None and state["generator"] is not None:
+        generator.set_state(state["generator"])

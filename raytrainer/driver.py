@@ -90,7 +90,7 @@ class DriverSide(Recorded):
         return tracker
 
     def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
-        precision, loss_scale = self._asked
+        precision, loss_scale, global_train_batch_size = self._asked
         values = {**field_values(self.args), "output_dir": on_this_machine(self.args.output_dir)}
         extra = extra_attributes(self.args)
         return Job(
@@ -106,6 +106,7 @@ class DriverSide(Recorded):
             weights=self._weights,
             precision=precision,
             loss_scale=loss_scale,
+            global_train_batch_size=global_train_batch_size,
             recovery=self._recovery(values["output_dir"]) if action == "train" else None,
         )
 

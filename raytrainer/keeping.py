@@ -43,14 +43,16 @@ def keep(args: TrainingArguments, run: RunConfig | None) -> Keep:
     ``save_total_limit`` is how many in all, as transformers has it: the newest and the best one stay whatever their
     age. Ray Train's ``CheckpointConfig(num_to_keep, checkpoint_score_attribute)`` says how many of the best stay.
     """
-    metric = args.metric_for_best_model
-    if metric is not None and not metric.startswith("eval_"):
-        metric = f"eval_{metric}"
+    metric = _as_logged(args.metric_for_best_model)
     limit, best, greater = args.save_total_limit or None, int(metric is not None), bool(args.greater_is_better)
     ray_keeps = run.checkpoint_config if run is not None else None
     if ray_keeps is not None and ray_keeps.num_to_keep is not None:
         if ray_keeps.checkpoint_score_attribute is None:
             return Keep(min(limit or ray_keeps.num_to_keep, ray_keeps.num_to_keep), best, metric, greater)
-        metric, best = ray_keeps.checkpoint_score_attribute, ray_keeps.num_to_keep
+        metric, best = _as_logged(ray_keeps.checkpoint_score_attribute), ray_keeps.num_to_keep
         greater, limit = ray_keeps.checkpoint_score_order == "max", best + (limit or 1)
     return Keep(limit, best, metric, greater)
+
+
+def _as_logged(metric: str | None) -> str | None:
+    return metric if metric is None or metric.startswith("eval_") else f"eval_{metric}"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Of the training arguments, those that decide which example comes when. Any other one may change, and is told.
 _ORDER = ("seed", "data_seed", "train_sampling_strategy", "dataloader_drop_last")
+# Of the others, those that transformers takes from the checkpoint's optimizer.
+_RESTORED = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
 _ROWS = (0, 0.5, 1)
 # They differ between two runs without meaning anything, or follow from the number of workers.
 _IRRELEVANT = {
@@ -74,7 +76,8 @@ def compare(before: dict[str, Any], now: dict[str, Any], allow_changes: bool) ->
     old, new = before.get("arguments", {}), now["arguments"]
     for name in sorted({*old, *new} - set(_ORDER)):
         if old.get(name) != new.get(name):
-            lines.append(f"{name}: {old.get(name)!r} before, {new.get(name)!r} now")
+            restored = " (without effect: the optimizer goes on from the checkpoint)" if name in _RESTORED else ""
+            lines.append(f"{name}: {old.get(name)!r} before, {new.get(name)!r} now{restored}")
     return lines
 
 

@@ -39,6 +39,7 @@ class Order:
         use_tpu: whether the workers have TPUs.
         directory: the folder the user started from.
         environment: environment variables that the workers get.
+        global_train_batch_size: examples of an optimizer step, None where they follow from the number of workers.
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
     """
 
@@ -55,6 +56,7 @@ class Order:
     use_tpu: bool
     directory: str
     environment: dict[str, str] = field(default_factory=dict)
+    global_train_batch_size: int | None = None
     recovery: Recovery | None = None
 
 

@@ -7,15 +7,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.config import ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raytrainer.environment import environment
+from raytrainer.resizing import SharingPolicy
 
 # Ray Train's own settings, unless the user set them.
 RAY_TRAIN_SETTINGS = {
@@ -33,13 +35,14 @@ class GroupTrainer(DataParallelTrainer):
 
     Args:
         stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
-        args: Ray Train's.
-        kwargs: Ray Train's.
+        sizes: the numbers of workers that the group may have.
+        resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
+        settings: what Ray Train's trainer is given.
     """
 
-    def __init__(self, stop: Callable[[], bool], *args: Any, **kwargs: Any) -> None:
-        self._stop = stop
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, stop: Callable[[], bool], sizes: list[int], resizes: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._stop, self._sizes, self._resizes = stop, sizes, resizes
 
     def _register_sigint_handler(self, controller: Any) -> None:
         super()._register_sigint_handler(controller)
@@ -53,6 +56,12 @@ class GroupTrainer(DataParallelTrainer):
             asked = True
 
         signal.signal(signal.SIGINT, interrupt)
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        scaling = cast("ScalingConfig", self.scaling_config)
+        if scaling.elasticity_enabled:
+            parts["scaling_policy"] = SharingPolicy(scaling, self._sizes, self._resizes)
+        return super()._initialize_and_run_controller(**parts)
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
@@ -73,19 +82,21 @@ def free_slots_of(controller: str | None) -> None:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
-def ray_train_settings() -> contextlib.AbstractContextManager[None]:
-    """Set Ray Train's settings for the runs inside the block, those excepted that the user set."""
+def ray_train_settings(scaling: ScalingConfig) -> contextlib.AbstractContextManager[None]:
+    """Set Ray Train's settings for a run inside the block, those excepted that the user set."""
     settings = dict(RAY_TRAIN_SETTINGS)
-    if not watches_preemptions():
-        # With the only node the controller goes away too.
+    if scaling.elasticity_enabled:
+        # It waits 60 s for the nodes that it decided on, and Ray takes up to 20 s to see that a node has died.
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "10"
+    if not watches_preemptions(scaling):
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     return environment({name: value for name, value in settings.items() if name not in os.environ})
 
 
-def watches_preemptions() -> bool:
-    """Tell whether Ray Train watches for notice that a node goes away."""
-    asked = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if len(ray.nodes()) > 1 else "0")
-    return asked.lower() in ("1", "true")
+def watches_preemptions(scaling: ScalingConfig) -> bool:
+    """Tell whether Ray Train watches for notice that a node goes away; with an only node the controller goes too."""
+    default = "1" if scaling.elasticity_enabled or len(ray.nodes()) > 1 else "0"
+    return os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", default).lower() in ("1", "true")
 
 
 @contextlib.contextmanager

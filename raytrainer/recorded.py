@@ -55,6 +55,7 @@ class Recorded:
         run_config: RunConfig | None = None,
         precision: str | None = None,
         loss_scale: str = "auto",
+        global_train_batch_size: int | None = None,
         allow_changes: bool = False,
     ) -> Self:
         """Make the driver's object for a constructor call; the constructor itself is not run.
@@ -67,6 +68,7 @@ class Recorded:
             run_config: see RayTrainer.
             precision: see RayTrainer.
             loss_scale: see RayTrainer.
+            global_train_batch_size: see RayTrainer.
             allow_changes: see RayTrainer.
 
         Returns:
@@ -81,7 +83,7 @@ class Recorded:
             arguments = RayTrainingArguments(output_dir="tmp_trainer")
             # All by name: the call may have None where the arguments stand.
             args, kwargs = (), {**bound, "args": arguments}
-        checks.own(scaling_config, run_config, precision, loss_scale, arguments)
+        checks.own(scaling_config, run_config, precision, loss_scale, global_train_batch_size, arguments)
         checks.constructor(kind, bound, arguments)
         self = cls.__new__(cls)
         if not checks.constructor_of_its_own(kind):
@@ -102,7 +104,7 @@ class Recorded:
             _shipper=shipping.Shipper(),
             _scaling=scaling_config,
             _run=run_config,
-            _asked=(precision, loss_scale),
+            _asked=(precision, loss_scale, global_train_batch_size),
             _allow_changes=allow_changes,
             args=arguments,
             state=TrainerState(),

@@ -8,8 +8,11 @@ import uuid
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
+from raytrainer.checkpoints import Store
 from raytrainer.continuation import Continuation
+from raytrainer.errors import Problem, ResourcesError
 from raytrainer.meaning import compare, meaning_of
 from raytrainer.outbox import Outbox
 from raytrainer.resuming import Gather, Recovery, Resumed, Resuming
@@ -109,6 +112,15 @@ class RecoveryCallback(TrainerCallback):
             raise self._leaving
 
 
+def _not_shared(store: Store) -> Problem:
+    return Problem(
+        setting="the folder of checkpoints",
+        value=store.path,
+        reason="there are workers on several machines, and not all of them see what is written there",
+        fix="run_config=RunConfig(name=..., storage_path='s3://bucket/runs'), or a folder that the machines share",
+    )
+
+
 def _keywords(call: inspect.BoundArguments) -> dict[str, Any]:
     """Return where ``resume_from_checkpoint`` goes in a call of a ``train`` that may be the user's own."""
     if "resume_from_checkpoint" in call.signature.parameters:
@@ -137,12 +149,18 @@ def recoverable_train(
 
     Raises:
         Stopped: the user asked to stop.
-        Preempted: a node goes away.
+        Left: a node goes away, or the number of workers changes.
         ArgumentsError: what shall be resumed is not there, damaged, or another run.
+        ResourcesError: checkpoints shall be saved, and not every machine sees the folder.
     """
     call = inspect.signature(trainer.train).bind(*args, **kwargs)
     given = _keywords(call)
     resuming = Resuming(recovery, trainer.args.output_dir or "", outbox, gather)
+    if not resuming.sees_store():
+        if trainer.args.save_strategy != SaveStrategy.NO:
+            raise ResourcesError(_not_shared(recovery.store))
+        outbox.note(f"{recovery.store.path} is not shared by all machines, so nothing is saved", warning=True)
+        return trainer.train(*call.args, **call.kwargs)
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
     if resumed is not None and resumed.manifest is not None:
@@ -156,6 +174,7 @@ def recoverable_train(
     questions = Questions(relay, trainer.args.process_index, recovery.preemptions)
     trainer.add_callback(RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox))
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
-    value = trainer.train(*call.args, **call.kwargs)
+    with continuation.watching():
+        value = trainer.train(*call.args, **call.kwargs)
     saver.finish()
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import threading
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,14 @@ class Delivery:
     reference: list[ray.ObjectRef[Any]]
 
 
+class Wish(enum.Enum):
+    """What the workers shall do at their next step."""
+
+    GO_ON = "go on"
+    LEAVE = "leave"
+    STOP = "stop"
+
+
 @ray.remote(num_cpus=0)
 class Relay:
     """An actor beside the driver. Rank 0 pushes, the driver drains; the order of pushing is kept.
@@ -31,7 +40,7 @@ class Relay:
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event | Delivery] = asyncio.Queue()
         self._received = asyncio.Event()
-        self._stopping = False
+        self._wish = Wish.GO_ON
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
 
@@ -57,12 +66,13 @@ class Relay:
     async def received(self) -> None:
         self._received.set()
 
-    async def stop(self) -> None:
-        """Ask the workers to save, and to stop."""
-        self._stopping = True
+    async def ask(self, wish: Wish) -> None:
+        """Ask the workers to save, and then to stop, or to leave for a group of another size."""
+        if self._wish is not Wish.STOP:
+            self._wish = wish
 
-    async def is_stopping(self) -> bool:
-        return self._stopping
+    async def wish(self) -> Wish:
+        return self._wish
 
     async def hand_in(self, key: str, part: Any) -> None:
         """Take a rank's part of what rank 0 waits for under this key."""

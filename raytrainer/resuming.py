@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 
 from raytrainer.checkpoints import Keep, Manifest, Store, damage
@@ -92,21 +93,43 @@ class Resuming:
         store = self._recovery.store
         everything: list[Manifest] = self._gather(self._patiently(store.manifests) if self._rank == 0 else [])[0]
         own = [manifest for manifest in everything if manifest.run == self._recovery.run]
-        if not own and isinstance(asked, str):
+        resumed = self._newest_good(own, [m for m in everything if m in own or asked], began)
+        if own and resumed is None:
+            self._outbox.note("every checkpoint of this run is damaged: it begins as it began at first", warning=True)
+        if resumed is None and isinstance(asked, str):
             return self._named(asked, everything, began)
-        candidates = own or (everything if asked is True else [])
+        if resumed is None and asked is True:
+            resumed = self._newest_good([m for m in everything if m not in own], everything, began)
+            if resumed is None:
+                raise nothing_to_resume(store)
+        if resumed is not None and resumed.manifest is not None:
+            self._name_incomplete(everything, resumed.manifest.step)
+        return resumed
+
+    def _newest_good(self, candidates: list[Manifest], earlier: list[Manifest], began: float) -> Resumed | None:
+        store = self._recovery.store
         for manifest in reversed(candidates):
             folder = self.fetch(store, manifest)
             if folder is not None:
-                self._name_incomplete(everything, manifest.step)
-                earlier = [m for m in everything if m in own or asked]
-                address = store.address(manifest.step)
-                return Resumed(folder, address, manifest, earlier, time.monotonic() - began)
-        if asked is True and not own:
-            raise nothing_to_resume(store)
-        if own:
-            self._outbox.note("every checkpoint of this run is damaged: it starts anew", warning=True)
+                return Resumed(folder, store.address(manifest.step), manifest, earlier, time.monotonic() - began)
         return None
+
+    def sees_store(self) -> bool:
+        """Tell whether every machine that has workers sees what rank 0 writes into the store."""
+        store, mark = self._recovery.store, ".seen-by-all"
+        if not store.local or len(set(self._gather(ray.get_runtime_context().get_node_id()))) == 1:
+            return True
+        if self._rank == 0:
+            store.write(mark, self._recovery.run.encode())
+        self._gather(None)
+        try:
+            seen = store.read(mark) == self._recovery.run.encode()
+        except FileNotFoundError:
+            seen = False
+        everywhere = all(self._gather(seen))
+        if self._rank == 0:
+            os.remove(os.path.join(os.path.dirname(store.address(0)), mark))
+        return everywhere
 
     def fetch(self, store: Store, manifest: Manifest) -> Path | None:
         """Bring a checkpoint to every machine and verify it; None where it is damaged, which the user is told."""

@@ -18,12 +18,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
-from raytrainer.errors import Interrupted, TrainingFailed
+from raytrainer.elastic import batch_problems, global_batch, group_sizes
+from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.order import Order, Result, TrainerFactory
 from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
-from raytrainer.relay import Listener, Relay
+from raytrainer.relay import Listener, Relay, Wish
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weights
@@ -49,6 +50,7 @@ class Job:
         weights: weights to load into the model that the factory made.
         precision: ``auto``, ``bf16``, ``fp16``, ``fp32``, or None for what the arguments say.
         loss_scale: ``auto`` or ``transformers``.
+        global_train_batch_size: examples of an optimizer step over all workers; None for what the arguments say.
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
         sinks: who is told what happens, on the driver.
     """
@@ -64,6 +66,7 @@ class Job:
     weights: Weights | None = None
     precision: str | None = None
     loss_scale: str = "auto"
+    global_train_batch_size: int | None = None
     recovery: Recovery | None = None
     sinks: list[Sink] = field(default_factory=list)
 
@@ -107,12 +110,13 @@ def fit(job: Job) -> Outcome:
 
 def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
-    cluster.check_supply(scaling)
+    sizes = _group_sizes(job, scaling)
+    cluster.check_supply(scaling, sizes[0])
     relay = Relay.options(label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()}).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
     try:
-        with Listener(relay, sinks) as listener, ray_train_settings(), own_interrupts():
+        with Listener(relay, sinks) as listener, ray_train_settings(scaling), own_interrupts():
             timer.start()
-            _attend(job, scaling, relay, listener)
+            _attend(job, scaling, sizes, relay, listener)
     except TrainingFailedError as failure:
         raise_as_itself(failure)
     except SystemExit:
@@ -130,21 +134,28 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
-def _attend(job: Job, scaling: ScalingConfig, relay: Any, listener: Listener) -> None:
+def _group_sizes(job: Job, scaling: ScalingConfig) -> list[int]:
+    arguments = job.arguments[1]
+    if problems := list(batch_problems(job.global_train_batch_size, scaling, arguments)):
+        raise ArgumentsError(*problems)
+    return group_sizes(global_batch(job.global_train_batch_size, scaling, arguments), scaling, arguments)
+
+
+def _attend(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener) -> None:
     """Run a job to its end, with another controller where the first one is killed."""
 
     def stop() -> bool:
         if job.recovery is None or not listener.trainings:
             return False
         listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
-        relay.stop.remote()
+        relay.ask.remote(Wish.STOP)
         return True
 
     limit = job.run.failure_config.controller_failure_limit  # type: ignore[union-attr]  # set by RunConfig itself
     deaths = seen = 0
     while True:
         try:
-            _ray_trainer(job, scaling, relay, stop).fit()
+            _ray_trainer(job, scaling, sizes, relay, stop).fit()
             return
         except ray.exceptions.ActorDiedError as death:
             deaths += 1
@@ -156,8 +167,8 @@ def _attend(job: Job, scaling: ScalingConfig, relay: Any, listener: Listener) ->
             listener.say("Ray Train's controller is gone: the run goes on with a new one", warning=True)
 
 
-def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any, stop: Callable[[], bool]) -> Any:
-    recovery = job.recovery and dataclasses.replace(job.recovery, preemptions=watches_preemptions())
+def _ray_trainer(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool]) -> Any:
+    recovery = job.recovery and dataclasses.replace(job.recovery, preemptions=watches_preemptions(scaling))
     order = Order(
         factory=job.factory,
         arguments=job.arguments,
@@ -172,6 +183,7 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any, stop: Callable[[]
         use_tpu=bool(scaling.use_tpu),
         directory=os.getcwd(),
         environment={name: os.environ[name] for name in TRAVELLING_VARIABLES if name in os.environ},
+        global_train_batch_size=global_batch(job.global_train_batch_size, scaling, job.arguments[1]),
         recovery=recovery,
     )
     # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
@@ -180,12 +192,14 @@ def _ray_trainer(job: Job, scaling: ScalingConfig, relay: Any, stop: Callable[[]
     config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay, "path": path}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
     return GroupTrainer(
-        stop,
         train_loop,
         train_loop_config=config,
         backend_config=group,
         scaling_config=scaling,
         run_config=cast("Any", job.run),
+        stop=stop,
+        sizes=sizes,
+        resizes=relay if job.action == "train" else None,
     )
 
 

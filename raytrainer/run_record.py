@@ -57,7 +57,7 @@ def command_of_this_program() -> list[str] | None:
     """Return the command line that would start this program again, None where there is none."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     interactive = bool(getattr(sys, "ps1", None)) or "ipykernel" in sys.modules
-    return None if main is None or interactive else [sys.executable, *sys.orig_argv[1:]]
+    return None if main in (None, "<stdin>") or interactive else [sys.executable, *sys.orig_argv[1:]]
 
 
 def how_to_resume(record: RunRecord, folder: str) -> str:
@@ -109,4 +109,13 @@ class Recorder:
 def asked_to_resume(folder: str) -> bool:
     """Tell whether ``raytrainer resume`` started this program to go on with this run."""
     asked = os.environ.get(RESUME_VARIABLE)
-    return asked is not None and asked.rstrip("/") == folder.rstrip("/")
+    return bool(asked) and _one_name(asked or "") == _one_name(folder)
+
+
+def _one_name(folder: str) -> str:
+    if folder.startswith("file://"):
+        folder = os.path.dirname(Store(folder).address(0))
+    if "://" not in folder:
+        return os.path.realpath(folder)
+    base, mark, query = folder.partition("?")
+    return base.rstrip("/") + mark + query

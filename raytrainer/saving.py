@@ -210,7 +210,8 @@ class Saver:
         manifest = Manifest(
             step=checkpoint.step,
             run=self._recovery.run,
-            time=time.time(),
+            # Newer than the one before, whatever the clock of the machine that rank 0 is on now.
+            time=max(time.time(), max((m.time for m in self._manifests), default=0.0) + 1e-3),
             world_size=self._world_size,
             files=dict(sorted(files.items())),
             metrics=checkpoint.metrics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import os
@@ -41,24 +42,20 @@ class Snapshot:
         serialize = getattr(safetensors.torch, "serialize_file")  # noqa: B009  # a name of its own imports
 
         def put_off_save(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
-            copy = None
             if threading.get_ident() == owner and not args and not kwargs and self._is_inside(f):
                 with contextlib.suppress(_Unfit):
-                    copy = _Copier().copy(obj)
-            if copy is None:
-                save(obj, f, *args, **kwargs)
-            else:
-                self._writes.append(lambda: _save(save, copy, f))
+                    copied = _Copier().copy(obj)
+                    self._writes.append(lambda: _save(save, copied, f))
+                    return
+            save(obj, f, *args, **kwargs)
 
         def put_off_serialize(tensors: dict[str, Any], filename: Any, metadata: Any = None) -> None:
-            copies = None
             if threading.get_ident() == owner and self._is_inside(filename):
                 with contextlib.suppress(_Unfit):
-                    copies = _copy_specs(tensors)
-            if copies is None:
-                serialize(tensors, filename, metadata=metadata)
-            else:
-                self._writes.append(lambda: _serialize(serialize, copies, filename, metadata))
+                    copies, noted = _copy_specs(tensors), metadata and dict(metadata)
+                    self._writes.append(lambda: _serialize(serialize, copies, filename, noted))
+                    return
+            serialize(tensors, filename, metadata=metadata)
 
         with (
             replaced(torch, "save", put_off_save),
@@ -114,25 +111,30 @@ class _Copier:
         kind = type(value)
         if kind is torch.Tensor:
             return self._tensor(value)
-        if isinstance(value, dict):
-            if kind is dict:
-                return {key: self.copy(item) for key, item in value.items()}
-            if not hasattr(value, "__dict__") or kind.__module__ == "collections":
-                copied = kind()
-                copied.update({key: self.copy(item) for key, item in value.items()})
-                return copied
+        if isinstance(value, dict) and kind.__module__ in ("builtins", "collections"):
+            return self._dict(value)
         if kind in (list, tuple, set):
             return kind(self.copy(item) for item in value)
-        if kind is np.ndarray:
+        if kind is np.ndarray and not value.dtype.hasobject:
             return value.copy()
         if value is None or kind in (bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device):
             return value
         raise _Unfit
 
+    def _dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        # A copy has what is saved beside the items: a defaultdict's factory, the versions in a module's state_dict.
+        copied = copy.copy(value)
+        copied.clear()
+        for key, item in value.items():
+            copied[self.copy(key)] = self.copy(item)
+        if beside := getattr(value, "__dict__", None):
+            vars(copied).update(self.copy(beside))
+        return copied
+
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
             raise _Unfit
-        if tensor.device.type not in ("cpu", "cuda"):
+        if tensor.device.type not in ("cpu", "cuda") or vars(tensor):
             raise _Unfit
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._storages:

@@ -10,22 +10,28 @@ import ray.train
 from ray.exceptions import RayActorError
 from ray.train.collective import broadcast_from_rank_zero
 
+from raytrainer.relay import Wish
+
 # Seconds of training between two questions; each costs a few milliseconds on every rank.
 _INTERVAL_S = 1.0
 
 
-class Preempted(RayActorError):
-    """A rank left because its node, or another rank's, goes away, and everything it did is stored.
+class Left(RayActorError):
+    """A rank left for another group, because a node goes away or comes, and everything it did is stored.
 
-    Ray Train counts it with preemptions and not with failures, and starts the run on other nodes at once.
+    Ray Train counts it with preemptions and not with failures, and starts the next group at once.
+
+    Args:
+        step: optimizer steps done.
+        reason: why, for people.
     """
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-        super().__init__(error_msg=f"left at step {step}: a node goes away", preempted=True)
+    def __init__(self, step: int, reason: str) -> None:
+        self.step, self.reason = step, reason
+        super().__init__(error_msg=f"left at step {step}: {reason}", preempted=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Preempted, (self.step,)
+        return Left, (self.step, self.reason)
 
 
 class Stopped(Exception):
@@ -58,7 +64,9 @@ class Questions:
         self._next, self._every = 1, 1
 
     def begin(self, step: int) -> None:
-        """Begin to count at a step."""
+        """Begin to count at a step; in a new group, nobody has to leave yet."""
+        if self._rank == 0:
+            ray.get(self._relay.ask.remote(Wish.GO_ON))
         self._asked, self._next = (step, time.monotonic()), step + 1
 
     def ask(self, step: int) -> Exception | None:
@@ -69,15 +77,17 @@ class Questions:
         """
         if step < self._next:
             return None
-        stop, self._every = broadcast_from_rank_zero(self._answer(step) if self._rank == 0 else None)
+        wish, self._every = broadcast_from_rank_zero(self._answer(step) if self._rank == 0 else None)
         self._next = step + self._every
         if self._preemptions and ray.train.get_preemption_info() is not None:
-            return Preempted(step)
-        return Stopped(step) if stop else None
+            return Left(step, "a node goes away")
+        if wish is Wish.LEAVE:
+            return Left(step, "the number of workers changes")
+        return Stopped(step) if wish is Wish.STOP else None
 
-    def _answer(self, step: int) -> tuple[bool, int]:
+    def _answer(self, step: int) -> tuple[Wish, int]:
         (last, then), now = self._asked, time.monotonic()
         self._asked = step, now
         steps = int(_INTERVAL_S * (step - last) / max(now - then, 1e-6))
         # Steps may become slower: not much farther ahead than last time.
-        return ray.get(self._relay.is_stopping.remote()), max(1, min(steps, 2 * self._every))
+        return ray.get(self._relay.wish.remote()), max(1, min(steps, 2 * self._every))

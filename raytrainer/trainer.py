@@ -14,7 +14,10 @@ from transformers import Seq2SeqTrainer, Trainer
 from raytrainer.driver import DriverSide
 from raytrainer.where import on_driver
 
-OWN_ARGUMENTS = ("scaling_config", "run_config", "precision", "loss_scale", "allow_changes")
+OWN_ARGUMENTS = (
+    *("scaling_config", "run_config", "precision", "loss_scale"),
+    *("global_train_batch_size", "allow_changes"),
+)
 
 
 class Placed(abc.ABCMeta):  # ABCMeta, so that a trainer class may also be an ABC
@@ -37,6 +40,7 @@ class OnWorkers(metaclass=Placed):
         run_config: RunConfig | None = None,
         precision: str | None = None,
         loss_scale: str = "auto",
+        global_train_batch_size: int | None = None,
         allow_changes: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +62,8 @@ class RayTrainer(OnWorkers, Trainer):
             for what the training arguments say.
         loss_scale: ``"auto"`` corrects transformers' loss for models that ignore ``num_items_in_batch``, unless the
             class computes its loss itself; ``"transformers"`` leaves it.
+        global_train_batch_size: examples of an optimizer step over all workers; each worker's accumulation follows.
+            Default is what the training arguments say, for workers that come and go with the most of them.
         allow_changes: resume a checkpoint though the model, the data or their order are not those it was trained with.
 
     Raises:

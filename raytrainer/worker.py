@@ -17,6 +17,7 @@ from ray import cloudpickle
 from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
+from raytrainer.elastic import accumulation_steps
 from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
 from raytrainer.order import Order, Result
@@ -140,8 +141,14 @@ def _arguments(order: Order, precision: Precision) -> TrainingArguments:
     from raytrainer.arguments import rebuild
 
     kind, values = order.arguments
-    # The driver shows the progress and writes to MLflow: neither bars nor a second MLflow logger here.
-    elsewhere = {"use_cpu": order.use_cpu, "disable_tqdm": True}
+    # The driver shows the progress and writes to MLflow: neither bars nor a second MLflow logger here. transformers'
+    # just-in-time checkpoints need a signal, which no thread can catch; the run's own take their place. Every machine
+    # gets the checkpoints from the run's storage.
+    elsewhere: dict[str, Any] = {"use_cpu": order.use_cpu, "disable_tqdm": True}
+    elsewhere |= {"enable_jit_checkpoint": False, "save_on_each_node": False}
+    if order.global_train_batch_size is not None:
+        shared = values["per_device_train_batch_size"], ray.train.get_context().get_world_size()
+        elsewhere["gradient_accumulation_steps"] = accumulation_steps(order.global_train_batch_size, *shared)
     report_to = [name for name in values["report_to"] or [] if name != "mlflow"]
     arguments = rebuild(kind, values, **elsewhere, **precision.arguments(), report_to=report_to)
     vars(arguments).update(shipping.unpack(order.attributes))

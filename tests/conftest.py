@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before anything imports torch: the number of threads changes the order of sums, and so the last bits.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -13,6 +14,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # For the S3 server of the tests; workers inherit them.
 os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true")
+
+# How long an example takes tells of the machine's other work; a test's folder may serve all its examples.
+_UNHURRIED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("unhurried", deadline=None, suppress_health_check=_UNHURRIED)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -154,13 +154,6 @@ def _given(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]
             "transformers' collator renames a column `label` to `labels`, so no batch has it",
             "call the model's argument labels",
         )
-    if given.enable_jit_checkpoint:
-        yield Problem(
-            "args.enable_jit_checkpoint",
-            True,
-            "it catches SIGTERM, and a Ray Train worker trains in a thread, where no signal can be caught",
-            "leave it out",
-        )
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

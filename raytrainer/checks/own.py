@@ -6,13 +6,21 @@ from ray.train.v2.api.config import RunConfig, ScalingConfig
 from transformers import TrainingArguments
 
 from raytrainer.checks.wording import kind_of
+from raytrainer.elastic import batch_problems
 from raytrainer.errors import ArgumentsError, Problem, unknown_name
 from raytrainer.precision import conflicting_precision
 
 _LOSS_SCALES = ("auto", "transformers")
 
 
-def own(scaling: object, run: object, precision: str | None, loss_scale: str, given: TrainingArguments) -> None:
+def own(
+    scaling: object,
+    run: object,
+    precision: str | None,
+    loss_scale: str,
+    global_train_batch_size: int | None,
+    given: TrainingArguments,
+) -> None:
     """Check RayTrainer's own arguments.
 
     Raises:
@@ -31,6 +39,7 @@ def own(scaling: object, run: object, precision: str | None, loss_scale: str, gi
         )
     elif scaling is not None:
         problems += _scaling(scaling, given)
+        problems += batch_problems(global_train_batch_size, scaling, vars(given))
     if run is not None and not isinstance(run, RunConfig):
         problems.append(
             Problem(
@@ -51,16 +60,7 @@ def own(scaling: object, run: object, precision: str | None, loss_scale: str, gi
 
 def _scaling(scaling: ScalingConfig, given: TrainingArguments) -> list[Problem]:
     problems = []
-    if isinstance(scaling.num_workers, tuple):
-        problems.append(
-            Problem(
-                "scaling_config.num_workers",
-                scaling.num_workers,
-                "a number of workers that changes would change the global batch size in the middle of a training",
-                f"ScalingConfig(num_workers={scaling.max_workers})",
-            )
-        )
-    elif scaling.num_workers == 0:
+    if scaling.num_workers == 0:
         problems.append(
             Problem(
                 "scaling_config.num_workers",

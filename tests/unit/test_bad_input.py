@@ -12,7 +12,8 @@ import pytest
 import ray
 import torch
 from datasets import Dataset, DatasetDict
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig
+from ray.train.v2.api.config import ScalingConfig
 from transformers import BertConfig, BertModel, TrainingArguments
 
 from raytrainer import (
@@ -50,6 +51,10 @@ def trainer(**changes: Any) -> Any:
     return RayTrainer(**{**parts, **changes})
 
 
+def elastic(**changes: Any) -> Any:
+    return trainer(args=arguments(**changes), scaling_config=ScalingConfig(num_workers=(1, 4)))
+
+
 ADAM = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
 
 # What is called, the setting that the error names, the value that it shows, a word of its reason, a word of its fix.
@@ -75,12 +80,140 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         "nobody",
         "num_workers=1",
     ),
-    "elastic": (
-        lambda: trainer(scaling_config=ScalingConfig(num_workers=(1, 4))),
+    "elastic, none divides": (
+        lambda: trainer(
+            args=arguments(per_device_train_batch_size=2),
+            scaling_config=ScalingConfig(num_workers=(5, 7)),
+            global_train_batch_size=16,
+        ),
         "scaling_config.num_workers",
-        "(1, 4)",
-        "global batch size",
-        "ScalingConfig(num_workers=4)",
+        "(5, 7)",
+        "shared by 1, 2, 4, 8 workers",
+        "ScalingConfig(num_workers=(4, 7))",
+    ),
+    "fixed, does not divide": (
+        lambda: trainer(
+            args=arguments(per_device_train_batch_size=2),
+            scaling_config=ScalingConfig(num_workers=3),
+            global_train_batch_size=16,
+        ),
+        "scaling_config.num_workers",
+        "3",
+        "shared by 1, 2, 4, 8 workers",
+        "ScalingConfig(num_workers=2)",
+    ),
+    "elastic down to nobody": (
+        lambda: trainer(scaling_config=ScalingConfig(num_workers=(0, 4))),
+        "scaling_config.num_workers",
+        "(0, 4)",
+        "nobody",
+        "num_workers=(1, 4)",
+    ),
+    "elastic with TPUs": (
+        lambda: trainer(scaling_config=ScalingConfig(num_workers=(1, 1), use_tpu=True)),
+        "scaling_config.num_workers",
+        "(1, 1)",
+        "slices",
+        "num_workers=1",
+    ),
+    "a global batch of no number": (
+        lambda: trainer(scaling_config=ScalingConfig(num_workers=2), global_train_batch_size="16"),
+        "global_train_batch_size",
+        "'16'",
+        "no number",
+        "global_train_batch_size=64",
+    ),
+    "a global batch of part of a batch": (
+        lambda: trainer(scaling_config=ScalingConfig(num_workers=2), global_train_batch_size=12),
+        "global_train_batch_size",
+        "12",
+        "per_device_train_batch_size=8",
+        "global_train_batch_size=8",
+    ),
+    "a global batch and another accumulation": (
+        lambda: trainer(
+            args=arguments(gradient_accumulation_steps=3),
+            scaling_config=ScalingConfig(num_workers=2),
+            global_train_batch_size=32,
+        ),
+        "args.gradient_accumulation_steps",
+        "3",
+        "leaves 2 to each of 2",
+        "leave it out",
+    ),
+    "a global batch and one that shrinks": (
+        lambda: trainer(
+            args=arguments(auto_find_batch_size=True),
+            scaling_config=ScalingConfig(num_workers=2),
+            global_train_batch_size=32,
+        ),
+        "args.auto_find_batch_size",
+        "True",
+        "smaller in the middle",
+        "per_device_train_batch_size",
+    ),
+    "elastic, batch size searched for": (
+        lambda: elastic(auto_find_batch_size=True),
+        "args.auto_find_batch_size",
+        "True",
+        "smaller in the middle",
+        "per_device_train_batch_size",
+    ),
+    "elastic, grouped by length": (
+        lambda: elastic(train_sampling_strategy="group_by_length"),
+        "args.train_sampling_strategy",
+        "'group_by_length'",
+        "depends on the accumulation",
+        "'batch_rebalance'",
+    ),
+    "elastic, last batches dropped": (
+        lambda: elastic(dataloader_drop_last=True),
+        "args.dataloader_drop_last",
+        "True",
+        "how many steps an epoch has",
+        "whole steps",
+    ),
+    "elastic, data not skipped": (
+        lambda: elastic(ignore_data_skip=True),
+        "args.ignore_data_skip",
+        "True",
+        "begin anew",
+        "leave it out",
+    ),
+    "elastic, DeepSpeed": (
+        lambda: elastic(deepspeed={"zero_optimization": {"stage": 2}}),
+        "args.deepspeed",
+        "zero_optimization",
+        "as many workers as wrote it",
+        "num_workers=4",
+    ),
+    "elastic, batches split": (
+        lambda: elastic(accelerator_config={"split_batches": True}),
+        "args.accelerator_config",
+        "split_batches",
+        "part of a batch",
+        "leave split_batches out",
+    ),
+    "elastic, batches dispatched": (
+        lambda: elastic(accelerator_config={"dispatch_batches": True}),
+        "args.accelerator_config",
+        "dispatch_batches",
+        "skipped on resuming",
+        "leave dispatch_batches out",
+    ),
+    "elastic, order not drawn again": (
+        lambda: elastic(accelerator_config={"use_seedable_sampler": False}),
+        "args.accelerator_config",
+        "use_seedable_sampler",
+        "drawn again",
+        "leave it out",
+    ),
+    "elastic, accumulation elsewhere": (
+        lambda: elastic(accelerator_config={"gradient_accumulation_kwargs": {"num_steps": 2}}),
+        "args.accelerator_config",
+        "num_steps",
+        "follows from the global batch",
+        "leave it out",
     ),
     "run is a text": (
         lambda: trainer(run_config="runs"),
@@ -216,13 +349,6 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         "['label']",
         "renames",
         "labels",
-    ),
-    "just-in-time checkpoints": (
-        lambda: trainer(args=arguments(enable_jit_checkpoint=True)),
-        "args.enable_jit_checkpoint",
-        "True",
-        "signal",
-        "leave it out",
     ),
     "a dict of datasets": (
         lambda: trainer(train_dataset=DatasetDict(train=ROWS, validation=ROWS)),
@@ -384,6 +510,7 @@ def test_what_is_right_is_accepted(tmp_path: Path) -> None:
         precision="auto",
         compute_metrics=plain_metrics,
     )
+    elastic(gradient_accumulation_steps=4)
     RaySeq2SeqTrainer(tiny_bert(), RaySeq2SeqTrainingArguments(tmp_path, report_to="none"), train_dataset=ROWS)
 
 

@@ -13,15 +13,15 @@ LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment"},
     {"arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
     {
-        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox"),
-        *("keeping", "continuation", "stopping"),
+        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox", "elastic"),
+        *("keeping", "continuation"),
     },
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover"),
-        *("meaning", "resuming", "saving", "recovery", "run_record"),
+        *("meaning", "resuming", "stopping", "saving", "recovery", "run_record"),
     },
     {"worker"},
-    {"backend", "failures", "ray_train", "run"},
+    {"backend", "failures", "resizing", "ray_train", "run"},
     {"recording", "checks", "recorded", "driver"},
     {"trainer"},
     {"__init__", "cli"},
@@ -33,8 +33,8 @@ PACKAGES = {"contract", "checks"}
 GROUPS = [
     ["progress_view", "progress_screens", "progress_live", "progress"],
     ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
-    ["resuming", "order", "reporting", "meaning", "saving", "recovery", "handover"],
-    ["backend", "failures", "ray_train", "run"],
+    ["relay", "stopping", "resuming", "order", "reporting", "meaning", "saving", "recovery", "handover"],
+    ["backend", "failures", "resizing", "ray_train", "run"],
     ["recording", "checks", "recorded", "driver"],
 ]
 
