@@ -298,6 +298,7 @@ class Outages:
         pass
 
 
+@pytest.mark.slow
 def test_workers_killed_while_they_upload(
     s3: S3Server, tmp_path: Path, undisturbed: Trained, ray_cluster: None
 ) -> None:
