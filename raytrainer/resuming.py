@@ -179,7 +179,8 @@ class Resuming:
         parent, name = os.path.split(base.rstrip("/"))
         store = Store(parent + mark + query)
         digits = name.removeprefix("checkpoint-")
-        manifest = self._gather(store.manifest(int(digits)) if digits.isdigit() and self._rank == 0 else None)[0]
+        reads = digits.isdigit() and self._rank == 0
+        manifest = self._gather(self._patiently(lambda: store.manifest(int(digits))) if reads else None)[0]
         if manifest is None:
             self._outbox.note(f"{asked} has no manifest, so it cannot be verified", warning=True)
             return Resumed(Path(asked), asked, None, [], time.monotonic() - began)

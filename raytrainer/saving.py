@@ -76,7 +76,7 @@ class Saver:
         self._store = recovery.store
         self._manifests: list[Manifest] = []
         self._steps: set[int] = set()
-        self._present = set(self._store.steps()) if self._rank == 0 else set()
+        self._present = set(self._patiently(self._store.steps)) if self._rank == 0 else set()
         self._ready: _Checkpoint | None = None
         self._going: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-checkpoints")
@@ -104,7 +104,7 @@ class Saver:
         self._steps.add(state.global_step)
         with self._told_when_the_disk_is_full(state.global_step, folder):
             if state.global_step in self._present:
-                self._store.remove(state.global_step)
+                self._patiently(lambda: self._store.remove(state.global_step))
             shutil.rmtree(folder, ignore_errors=True)
             snapshot = self._snapshot(folder)
             with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_rotation():
@@ -256,8 +256,8 @@ class Saver:
         dist.broadcast_object_list(box)
         return box[0]
 
-    def _patiently(self, action: Callable[[], None]) -> None:
-        patiently(action, lambda text: self._outbox.note(text, warning=True))
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return patiently(action, lambda text: self._outbox.note(text, warning=True))
 
     @contextlib.contextmanager
     def _told_when_the_disk_is_full(self, step: int, folder: Path) -> Iterator[None]:

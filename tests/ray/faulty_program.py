@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.cluster_utils import Cluster
@@ -44,6 +45,7 @@ def _on_a_cluster(trainer: Any, diary: Diary, holds: Holds, output_dir: Path, wh
         (node,) = [node for node in nodes if node.node_id == diary.node()]
         if what == "remove":
             cluster.remove_node(node, allow_graceful=False)
+            until(lambda: not any(map(psutil.pid_exists, [diary.pid(0), diary.pid(1)])), "the node's workers to go")
         else:
             _drain(cluster.address, node.node_id)
         holds.release()
