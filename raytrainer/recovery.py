@@ -10,6 +10,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from raytrainer.continuation import Continuation
+from raytrainer.deepspeed import require_as_many_workers
 from raytrainer.meaning import compare, meaning_of
 from raytrainer.outbox import Outbox
 from raytrainer.resuming import Gather, Recovery, Resumed, Resuming
@@ -146,6 +147,7 @@ def recoverable_train(
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
     if resumed is not None and resumed.manifest is not None:
+        require_as_many_workers(trainer, resumed.manifest.world_size)
         changes = compare(resumed.manifest.meaning, meaning, recovery.allow_changes)
         if resumed.manifest.run != recovery.run:
             for change in changes:
