@@ -64,6 +64,10 @@ def deepspeed_on_cpu(arguments: TrainingArguments) -> Iterator[None]:
         return
     # For as long as the worker lives: DeepSpeed looks when it is imported, and would take a GPU that is there.
     os.environ["DS_ACCELERATOR"] = "cpu"
+    from deepspeed import comm
+
+    # It joins the group that is there. On GPUs accelerate does so; a model that is made split needs it first.
+    comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
     with environment({"ACCELERATE_USE_CPU": "false"}):
         yield
 

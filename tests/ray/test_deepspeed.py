@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from ray.train import ScalingConfig
+from transformers import BertForSequenceClassification
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from raytrainer.checkpoints import Store, damage
@@ -42,7 +43,7 @@ def trainer(folder: Path, deepspeed: Any, workers: int = 2) -> Any:
 
 
 def history(trainer: Any) -> list[dict[str, Any]]:
-    """What was logged, but for operations: under ZeRO 3 transformers counts the parameters that are gathered just then."""
+    """What was logged. Not total_flos: under ZeRO 3 transformers counts the parameters that are gathered just then."""
     entries = [without_times(entry) for entry in trainer.state.log_history]
     return [{name: value for name, value in entry.items() if name != "total_flos"} for entry in entries]
 
@@ -113,6 +114,34 @@ def test_the_trained_model_evaluates_as_it_did_while_it_trained(trained: Any) ->
     evaluation = without_times(trained.evaluate())
     assert evaluation.pop("eval_loss") == pytest.approx(last["eval_loss"], rel=1e-4)
     assert evaluation.items() <= last.items()
+
+
+@installed
+def test_a_model_that_is_made_split_trains_with_deepspeeds_own_optimizer_and_schedule(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    parts = classify_words()
+    before = {name: tensor.clone() for name, tensor in parts["model"].state_dict().items()}
+    pretrained = str(tmp_path / "pretrained")
+    parts.pop("model").save_pretrained(pretrained)
+    warmup = dict.fromkeys(("warmup_min_lr", "warmup_max_lr", "warmup_num_steps", "total_num_steps"), "auto")
+    own = {
+        "optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto", "torch_adam": True}},
+        "scheduler": {"type": "WarmupDecayLR", "params": warmup},
+    }
+    arguments = RayTrainingArguments(tmp_path / "out", deepspeed={**config(3), **own}, **COMMON)
+    made = RayTrainer(
+        model_init=lambda: BertForSequenceClassification.from_pretrained(pretrained),
+        args=arguments,
+        scaling_config=ScalingConfig(num_workers=2),
+        **parts,
+    )
+    made.train()
+
+    after = made.model.state_dict()
+    assert {name: tensor.shape for name, tensor in after.items()} == {n: t.shape for n, t in before.items()}
+    assert not torch.equal(after["classifier.weight"], before["classifier.weight"])
+    assert [entry["learning_rate"] for entry in made.state.log_history if "loss" in entry][-1] < 5e-3
 
 
 @pytest.mark.skipif(there, reason="DeepSpeed is installed")
