@@ -60,8 +60,9 @@ class HardwareElsewhere:
 class RayTrainingArguments(HardwareElsewhere, TrainingArguments):
     """transformers' TrainingArguments, without new fields, for a driver that lacks the workers' hardware.
 
-    ``bf16``, ``fp16``, ``tf32``, ``deepspeed``, ``fsdp`` and ``torch_compile`` are checked where the hardware is:
-    on the workers, before the first step. On a worker and under torchrun it is TrainingArguments.
+    ``bf16``, ``fp16``, ``tf32``, ``fsdp`` and ``torch_compile`` are checked where the hardware is: on the workers,
+    before the first step. ``deepspeed`` is checked by the trainer's constructor, without DeepSpeed, which only the
+    workers need. On a worker and under torchrun it is TrainingArguments.
 
     Example:
         >>> RayTrainingArguments(output_dir="out", bf16=True).bf16  # on a laptop without a GPU

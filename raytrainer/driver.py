@@ -15,6 +15,7 @@ from transformers import TrainerControl, TrainerState
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values, on_this_machine
+from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import Interrupted
 from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
@@ -92,6 +93,8 @@ class DriverSide(Recorded):
     def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         precision, loss_scale, global_train_batch_size = self._asked
         values = {**field_values(self.args), "output_dir": on_this_machine(self.args.output_dir)}
+        # Its content: a path is one of this machine's.
+        values["deepspeed"] = config_for(action, read_config(values["deepspeed"]))
         extra = extra_attributes(self.args)
         return Job(
             factory=Recording(self._kind, self._pack_constructor()),

@@ -12,6 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from raytrainer.checkpoints import Store
 from raytrainer.continuation import Continuation
+from raytrainer.deepspeed import require_as_many_workers
 from raytrainer.errors import Problem, ResourcesError
 from raytrainer.meaning import compare, meaning_of
 from raytrainer.outbox import Outbox
@@ -164,6 +165,7 @@ def recoverable_train(
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
     if resumed is not None and resumed.manifest is not None:
+        require_as_many_workers(trainer, resumed.manifest.world_size)
         changes = compare(resumed.manifest.meaning, meaning, recovery.allow_changes)
         if resumed.manifest.run != recovery.run:
             for change in changes:

@@ -18,6 +18,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
 from raytrainer.backend import ProcessGroupConfig
+from raytrainer.deepspeed_config import Asked, config_problems
 from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Event, Phase
@@ -138,7 +139,11 @@ def _group_sizes(job: Job, scaling: ScalingConfig) -> list[int]:
     arguments = job.arguments[1]
     if problems := list(batch_problems(job.global_train_batch_size, scaling, arguments)):
         raise ArgumentsError(*problems)
-    return group_sizes(global_batch(job.global_train_batch_size, scaling, arguments), scaling, arguments)
+    examples = global_batch(job.global_train_batch_size, scaling, arguments)
+    asked = Asked(arguments, job.precision, scaling.max_workers, examples)
+    if problems := list(config_problems(arguments["deepspeed"], asked)):
+        raise ArgumentsError(*problems)
+    return group_sizes(examples, scaling, arguments)
 
 
 def _attend(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener) -> None:

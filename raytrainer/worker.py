@@ -17,6 +17,7 @@ from ray import cloudpickle
 from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
+from raytrainer.deepspeed import deepspeed_on_cpu, require_deepspeed
 from raytrainer.elastic import accumulation_steps
 from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
@@ -74,9 +75,10 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
     from raytrainer.stopping import Stopped
 
     clock = outbox.phase("imports", clock)
+    require_deepspeed(order.arguments[1]["deepspeed"], _gather)
     precision = _agree_on_precision(order, rank)
     arguments = _arguments(order, precision)
-    with sharding_on_cpu(arguments):
+    with sharding_on_cpu(arguments), deepspeed_on_cpu(arguments):
         trainer = order.factory(arguments)
     _assert_group(trainer)
     if order.state is not None:

@@ -6,6 +6,7 @@ from ray.train.v2.api.config import RunConfig, ScalingConfig
 from transformers import TrainingArguments
 
 from raytrainer.checks.wording import kind_of
+from raytrainer.deepspeed_config import Asked, config_problems, read_config
 from raytrainer.elastic import batch_problems
 from raytrainer.errors import ArgumentsError, Problem, unknown_name
 from raytrainer.precision import conflicting_precision
@@ -54,6 +55,11 @@ def own(
             Problem("loss_scale", loss_scale, "there is no such way", unknown_name(str(loss_scale), _LOSS_SCALES))
         )
     problems += conflicting_precision(precision, vars(given))
+    if not problems:
+        # Not before batch, workers and precision are right: it has to agree with them.
+        number = scaling.max_workers if isinstance(scaling, ScalingConfig) else None
+        asked = Asked(vars(given), precision, number, global_train_batch_size)
+        problems += config_problems(read_config(given.deepspeed), asked)
     if problems:
         raise ArgumentsError(*problems)
 

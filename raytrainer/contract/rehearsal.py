@@ -28,11 +28,10 @@ def overrides(trainer: Trainer, *methods: str) -> str | None:
 
 def cannot_rehearse(trainer: Trainer) -> str | None:
     """Say why a forward pass on one rank alone is impossible, if it is."""
-    if trainer.is_deepspeed_enabled:
-        return "DeepSpeed may have split the model over the workers"
     assert trainer.model is not None
     for parameter in trainer.model.parameters():
-        if isinstance(parameter, DTensor):
+        # DeepSpeed splits a model when training begins, or with ZeRO 3 where the model is made: such a one has ds_id.
+        if isinstance(parameter, DTensor) or hasattr(parameter, "ds_id"):
             return "the model is split over the workers"
         if parameter.device.type in ("meta", "xla"):
             return f"the model is on the device {parameter.device.type!r}"

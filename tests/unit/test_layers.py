@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
     {
         *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox", "elastic"),
-        *("keeping", "continuation"),
+        *("keeping", "continuation", "deepspeed"),
     },
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover"),
@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
 PACKAGES = {"contract", "checks"}
 # Inside a layer, a noun that has several files: each may import those before it.
 GROUPS = [
+    ["elastic", "deepspeed_config"],
     ["progress_view", "progress_screens", "progress_live", "progress"],
     ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
     ["relay", "stopping", "resuming", "order", "reporting", "meaning", "saving", "recovery", "handover"],
