@@ -62,7 +62,8 @@ def schedule_of(trainer: Trainer) -> Schedule | None:
     """Return what optimizer and scheduler are set to; None where that cannot travel."""
     if trainer.optimizer is None or trainer.lr_scheduler is None:
         return None
-    if {"optimizer", "scheduler"} & (trainer.args.deepspeed or {}).keys():
+    deepspeed = trainer.args.deepspeed
+    if isinstance(deepspeed, dict) and {"optimizer", "scheduler"} & deepspeed.keys():
         return None  # DeepSpeed's own, which the driver does not have
     groups = [{k: v for k, v in group.items() if k != "params"} for group in trainer.optimizer.param_groups]
     schedule = Schedule(groups, trainer.lr_scheduler.state_dict())
