@@ -11,9 +11,12 @@ import pyarrow
 
 Answer = TypeVar("Answer")
 
-GIVE_UP_S = 1800.0
+# Less than what a rank waits for the others in a collective operation, whose error would say nothing of the storage.
+GIVE_UP_S = 1500.0
 _LONGEST_PAUSE_S = 15.0
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR}
+# What S3 says of a request that no waiting makes right, as pyarrow writes it; it has no errno.
+_REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "SIGNATURE_DOES_NOT_MATCH")
 
 
 def patiently(
@@ -42,6 +45,7 @@ def patiently(
             answer = action()
         except (OSError, pyarrow.ArrowException) as error:
             lasting = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) in _LASTING
+            lasting = lasting or any(word in str(error) for word in _REFUSED)
             if lasting or time.monotonic() - began > give_up:
                 raise
             if not failed:

@@ -28,6 +28,8 @@ LASTING: list[Exception] = [
     FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)),
     FileNotFoundError("Path does not exist"),
     NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)),
+    OSError("When uploading part for key 'k': AWS Error ACCESS_DENIED during UploadPart operation"),
+    OSError("When uploading: AWS Error NO_SUCH_BUCKET during CreateMultipartUpload operation"),
     ValueError("a mistake of ours"),
     KeyError("no storage has it"),
 ]
