@@ -12,6 +12,7 @@ from raytrainer.environment import environment
 from raytrainer.errors import ArgumentsError, Problem, ResourcesError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer, TrainingArguments
 
 
@@ -69,6 +70,23 @@ def deepspeed_on_cpu(arguments: TrainingArguments) -> Iterator[None]:
     # It joins the group that is there. On GPUs accelerate does so; a model that is made split needs it first.
     comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
     with environment({"ACCELERATE_USE_CPU": "false"}):
+        yield
+
+
+@contextlib.contextmanager
+def put_together(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model together that ZeRO 3 made split, inside the block; what rank 0 makes of it is what all have then.
+
+    Args:
+        model: on every rank; where it is whole, nothing happens.
+    """
+    split = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not split:
+        yield
+        return
+    from deepspeed import zero
+
+    with zero.GatheredParameters(split, modifier_rank=0):
         yield
 
 

@@ -17,7 +17,7 @@ from ray import cloudpickle
 from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
-from raytrainer.deepspeed import deepspeed_on_cpu, require_deepspeed
+from raytrainer.deepspeed import deepspeed_on_cpu, put_together, require_deepspeed
 from raytrainer.elastic import accumulation_steps
 from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
@@ -86,7 +86,9 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
         trainer.state = type(trainer.state)(**order.state)
         trainer.state.is_local_process_zero, trainer.state.is_world_process_zero = here
     if order.weights is not None:
-        load_weights(cast("torch.nn.Module", trainer.model), ray.get(order.weights))
+        model = cast("torch.nn.Module", trainer.model)
+        with put_together(model):
+            load_weights(model, ray.get(order.weights))
     args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
     clock = outbox.phase("trainer", clock)
     with _some_data(trainer, [*args, *kwargs.values()]):

@@ -17,7 +17,7 @@ from raytrainer.checkpoints import Store, damage
 from raytrainer.errors import ArgumentsError, ResourcesError
 from tests.ray.recipes import COMMON, classify_words, without_times
 
-# DeepSpeed compiles what its CPU workers talk through, once a session.
+# DeepSpeed compiles what its CPU workers talk through, anew in each run of the tests.
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 there = importlib.util.find_spec("deepspeed") is not None
 installed = pytest.mark.skipif(not there, reason='needs pip install "raytrainer[deepspeed]"')
@@ -129,7 +129,7 @@ def test_a_model_that_is_made_split_trains_with_deepspeeds_own_optimizer_and_sch
         "optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto", "torch_adam": True}},
         "scheduler": {"type": "WarmupDecayLR", "params": warmup},
     }
-    arguments = RayTrainingArguments(tmp_path / "out", deepspeed={**config(3), **own}, **COMMON)
+    arguments = RayTrainingArguments(tmp_path / "out", deepspeed={**config(3), **own}, **{**COMMON, "max_steps": 8})
     made = RayTrainer(
         model_init=lambda: BertForSequenceClassification.from_pretrained(pretrained),
         args=arguments,
@@ -137,11 +137,14 @@ def test_a_model_that_is_made_split_trains_with_deepspeeds_own_optimizer_and_sch
         **parts,
     )
     made.train()
+    evaluation = made.evaluate()
 
     after = made.model.state_dict()
     assert {name: tensor.shape for name, tensor in after.items()} == {n: t.shape for n, t in before.items()}
     assert not torch.equal(after["classifier.weight"], before["classifier.weight"])
     assert [entry["learning_rate"] for entry in made.state.log_history if "loss" in entry][-1] < 5e-3
+    last = [entry["eval_loss"] for entry in made.state.log_history if "eval_loss" in entry]
+    assert evaluation["eval_loss"] == pytest.approx(last[1], rel=1e-4) != last[0]
 
 
 @pytest.mark.skipif(there, reason="DeepSpeed is installed")
