@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from datasets import ClassLabel, Dataset, Features, Value, load_from_disk
 from ray.train import ScalingConfig
 
 from raytrainer import RayTrainer, RayTrainingArguments
+from raytrainer.errors import ArgumentsError
 from raytrainer.shipping import Parcel, Shipper, unpack
 from tests.ray.recipes import COMMON, classify_words, vowels
 
@@ -135,3 +137,16 @@ def test_training_on_a_dataset_whose_files_are_gone(tmp_path: Path, ray_cluster:
     )
     shutil.rmtree(tmp_path / "data")
     assert trainer.train().global_step == 2
+
+
+def test_the_content_of_deepspeeds_file_is_what_travels(tmp_path: Path, ray_cluster: None) -> None:
+    file, config = tmp_path / "zero.json", {"zero_optimization": {"stage": 2}}
+    file.write_text(json.dumps(config))
+    arguments = RayTrainingArguments(tmp_path, report_to="none", deepspeed=str(file))
+    held: Any = RayTrainer(args=arguments, scaling_config=ScalingConfig(num_workers=2), **classify_words())
+    file.unlink()
+    with pytest.raises(ArgumentsError, match="no such file"):
+        held._job("train", (), {})
+    file.write_text(json.dumps(config))
+    assert held._job("train", (), {}).arguments[1]["deepspeed"] == config
+    assert held.args.deepspeed == str(file)

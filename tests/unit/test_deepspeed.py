@@ -186,18 +186,6 @@ def test_the_constructor_tells_everything_that_contradicts() -> None:
     assert len(caught.value.problems) == 2
 
 
-def test_the_content_of_a_file_is_what_travels(tmp_path: Path) -> None:
-    file = tmp_path / "zero.json"
-    file.write_text(json.dumps(ZERO))
-    held = ds_trainer(str(file), scaling_config=ScalingConfig(num_workers=2))
-    file.unlink()
-    with pytest.raises(ArgumentsError, match="no such file"):
-        held._job("train", (), {})
-    file.write_text(json.dumps(ZERO))
-    assert held._job("train", (), {}).arguments[1]["deepspeed"] == ZERO
-    assert held.args.deepspeed == str(file)
-
-
 def test_json_is_read_as_it_stands() -> None:
     assert read_config(json.dumps(ZERO)) == ZERO == read_config(ZERO)
     assert read_config(None) is None is read_config("")
