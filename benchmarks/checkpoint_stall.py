@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import ray
+import ray.train
 import torch
 from datasets import Dataset
 from ray.train import RunConfig, ScalingConfig
@@ -109,12 +110,13 @@ def ray_train_loop(config: dict[str, Any]) -> None:
     os.environ["ACCELERATE_USE_CPU"] = "true"
     from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 
-    folder = Path(config["folder"])
+    # A folder for each rank: in one for all, the callback copies files that rank 0 is still writing, and fails.
+    folder = Path(config["folder"]) / str(ray.train.get_context().get_world_rank())
     trainer = Trainer(
         Wide(),
         TrainingArguments(**arguments(folder, use_cpu=True)),
         train_dataset=rows(),
-        callbacks=[Clock(folder / "clock.json"), RayTrainReportCallback()],
+        callbacks=[Clock(folder.parent / "clock.json"), RayTrainReportCallback()],
     )
     prepare_trainer(trainer).train()
 

@@ -24,7 +24,7 @@ from raytrainer.events import Saved
 from raytrainer.outbox import Outbox
 from raytrainer.patience import patiently
 from raytrainer.resuming import Recovery, Resumed, Resuming
-from raytrainer.snapshot import Snapshot, replaced
+from raytrainer.snapshot import Memory, Snapshot, replaced
 
 # Training that waits longer than this for the checkpoint before says so at once.
 _SAY_AFTER_S = 1.0
@@ -77,6 +77,7 @@ class Saver:
         self._manifests: list[Manifest] = []
         self._steps: set[int] = set()
         self._present = set(self._patiently(self._store.steps)) if self._rank == 0 else set()
+        self._memory = Memory()
         self._ready: _Checkpoint | None = None
         self._going: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-checkpoints")
@@ -174,7 +175,7 @@ class Saver:
         read = [c for c in callbacks if type(c).on_save is not TrainerCallback.on_save]
         if self._trainer.args.push_to_hub or any(not type(c).__module__.startswith(own) for c in read):
             return None
-        return Snapshot(folder)
+        return Snapshot(folder, self._memory)
 
     def _point_to_best(self) -> None:
         state = self._trainer.state

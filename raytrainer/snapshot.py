@@ -22,6 +22,26 @@ from ray._private.utils import estimate_available_memory
 _SHARE = 0.5
 
 
+class Memory:
+    """Memory that is kept from one snapshot to the next: new memory costs more than the copy that goes into it."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[torch.Tensor]] = {}
+
+    def take(self, size: int) -> torch.Tensor:
+        """Return ``size`` bytes, uint8, with anything in them."""
+        free = self._free.get(size)
+        return free.pop() if free else torch.empty(size, dtype=torch.uint8)
+
+    def give_back(self, memory: torch.Tensor) -> None:
+        """Take back what nobody uses any more."""
+        self._free.setdefault(memory.numel(), []).append(memory)
+
+    def size(self) -> int:
+        """Return how many bytes are free in it."""
+        return sum(size * len(free) for size, free in self._free.items())
+
+
 class Snapshot:
     """Worker: the tensors of one checkpoint, copied to memory at once and written to their files later.
 
@@ -30,24 +50,27 @@ class Snapshot:
 
     Args:
         folder: the checkpoint's folder on this machine.
+        memory: of the snapshots before, to be used again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: Memory | None = None) -> None:
         self._folder = os.path.abspath(folder)
+        self._memory = memory or Memory()
+        self._taken: list[torch.Tensor] = []
         self._writes: list[Callable[[], None]] = []
         self._room = 0.0
 
     @contextlib.contextmanager
     def taking(self) -> Iterator[None]:
         """Put off writes of this thread inside the block."""
-        self._room = _SHARE * estimate_available_memory()
+        self._room = self._memory.size() + _SHARE * estimate_available_memory()
         owner, save = threading.get_ident(), torch.save
         serialize = getattr(safetensors.torch, "serialize_file")  # noqa: B009  # a name of its own imports
 
         def put_off_save(obj: object, f: Any, *args: Any, **kwargs: Any) -> None:
             if threading.get_ident() == owner and not args and not kwargs and self._is_inside(f):
                 with contextlib.suppress(_Unfit):
-                    copied = _Copier(self._take_room).copy(obj)
+                    copied = _Copier(self._take).copy(obj)
                     self._writes.append(lambda: _save(save, copied, f))
                     return
             save(obj, f, *args, **kwargs)
@@ -55,8 +78,8 @@ class Snapshot:
         def put_off_serialize(tensors: dict[str, Any], filename: Any, metadata: Any = None) -> None:
             if threading.get_ident() == owner and self._is_inside(filename):
                 with contextlib.suppress(_Unfit):
-                    copies, noted = _copy_specs(tensors, self._take_room), metadata and dict(metadata)
-                    self._writes.append(lambda: _serialize(serialize, copies, filename, noted))
+                    copies, noted = _copy_specs(tensors, self._take), metadata and dict(metadata)
+                    self._writes.append(lambda: serialize(copies, filename, metadata=noted))
                     return
             serialize(tensors, filename, metadata=metadata)
 
@@ -67,14 +90,18 @@ class Snapshot:
             yield
 
     def write(self) -> None:
-        """Write what was put off; from any thread, once. Memory is given back file by file."""
+        """Write what was put off; from any thread, once."""
         while self._writes:
             self._writes.pop(0)()
+        while self._taken:
+            self._memory.give_back(self._taken.pop())
 
-    def _take_room(self, size: int) -> None:
+    def _take(self, size: int) -> torch.Tensor:
         if size > self._room:
             raise _Unfit
         self._room -= size
+        self._taken.append(self._memory.take(size))
+        return self._taken[-1]
 
     def _is_inside(self, file: Any) -> bool:
         return isinstance(file, str | os.PathLike) and os.path.abspath(file).startswith(self._folder + os.sep)
@@ -97,14 +124,6 @@ def _save(save: Callable[..., None], obj: object, path: Any) -> None:
         save(obj, file)
 
 
-def _serialize(
-    serialize: Callable[..., None], copies: tuple[dict[str, Any], list[Any]], path: Any, metadata: Any
-) -> None:
-    specs, memory = copies
-    serialize(specs, path, metadata=metadata)
-    memory.clear()  # what the specifications point to: not before they are written
-
-
 class _Unfit(Exception):
     """It cannot be copied so that the file comes out the same."""
 
@@ -112,8 +131,8 @@ class _Unfit(Exception):
 class _Copier:
     """Copies nested plain values; tensors that share memory share it afterwards, as torch saves them."""
 
-    def __init__(self, take_room: Callable[[int], None]) -> None:
-        self._take_room = take_room
+    def __init__(self, take: Callable[[int], torch.Tensor]) -> None:
+        self._take = take
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def copy(self, value: Any) -> Any:
@@ -147,28 +166,27 @@ class _Copier:
             raise _Unfit
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._storages:
-            self._take_room(storage.nbytes())
             # The device is part of what torch saves, and transformers reads it back to the CPU or to its own device.
-            self._storages[storage.data_ptr()] = storage.cpu() if storage.device.type != "cpu" else storage.clone()
+            copied_storage = self._take(storage.nbytes()).untyped_storage()
+            copied_storage.copy_(storage)
+            self._storages[storage.data_ptr()] = copied_storage
         copied = torch.empty(0, dtype=tensor.dtype)
         copied.set_(self._storages[storage.data_ptr()], tensor.storage_offset(), tensor.size(), tensor.stride())
         return copied.requires_grad_(tensor.requires_grad)
 
 
-def _copy_specs(tensors: dict[str, Any], take_room: Callable[[int], None]) -> tuple[dict[str, Any], list[Any]]:
-    """Copy the memory that a safetensors file is made of; the list holds it."""
+def _copy_specs(tensors: dict[str, Any], take: Callable[[int], torch.Tensor]) -> dict[str, Any]:
+    """Copy the memory that a safetensors file is made of."""
     if not all(hasattr(spec, "data_ptr") for spec in tensors.values()):
-        return tensors, []  # an older safetensors hands over bytes, which are copies
-    take_room(sum(spec.data_len for spec in tensors.values()))
-    copies, memory = {}, []
+        return tensors  # an older safetensors hands over bytes, which are copies
+    copies = {}
     for name, spec in tensors.items():
-        buffer = np.empty(spec.data_len, np.uint8)
-        ctypes.memmove(buffer.ctypes.data, spec.data_ptr, spec.data_len)
-        memory.append(buffer)
+        address = take(spec.data_len).data_ptr()
+        ctypes.memmove(address, spec.data_ptr, spec.data_len)
         copies[name] = safetensors.TensorSpec(
-            dtype=_dtypes()[spec.dtype], shape=spec.shape, data_ptr=buffer.ctypes.data, data_len=spec.data_len
+            dtype=_dtypes()[spec.dtype], shape=spec.shape, data_ptr=address, data_len=spec.data_len
         )
-    return copies, memory
+    return copies
 
 
 @functools.cache
