@@ -24,7 +24,7 @@ from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job, Outcome, fit
-from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_resume
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_go_on
 from raytrainer.sinks import Sink
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
 
@@ -70,8 +70,8 @@ class DriverSide(Recorded):
         try:
             outcome = fit(dataclasses.replace(job, sinks=sinks))
         except Interrupted as stop:
-            where = "nothing was saved" if stop.step is None else f"saved at step {stop.step}"
-            print(f"{where}. To go on: {how_to_resume(recorder.record, folder.path)}", file=sys.stderr, flush=True)
+            if action == "train":
+                print(how_to_go_on(recorder.record, folder.path, stop.step), file=sys.stderr, flush=True)
             raise
         finally:
             if self._run is None:

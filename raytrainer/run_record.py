@@ -67,6 +67,20 @@ def how_to_resume(record: RunRecord, folder: str) -> str:
     return f"raytrainer resume {shlex.quote(folder)}"
 
 
+def how_to_go_on(record: RunRecord, folder: str, saved: int | None) -> str:
+    """Return what a training that was stopped has left, and what to type to go on with it.
+
+    Args:
+        record: of the run.
+        folder: the run's.
+        saved: the step at which the workers saved because of the stop; None where they were stopped at once.
+    """
+    if saved is None and record.checkpoint is None:
+        return "stopped before anything was saved"
+    left = f"saved at step {saved}" if saved is not None else f"stopped; the last checkpoint is {record.checkpoint}"
+    return f"{left}. To go on: {how_to_resume(record, folder)}"
+
+
 class Recorder:
     """Driver: a sink that keeps run.json. Where it cannot be written the training goes on, and cannot be resumed by it.
 

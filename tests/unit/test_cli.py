@@ -21,6 +21,7 @@ from raytrainer.run_record import (
     Recorder,
     RunRecord,
     asked_to_resume,
+    how_to_go_on,
     how_to_resume,
     read_record,
 )
@@ -309,6 +310,18 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 )
 def test_what_to_type(command: list[str] | None, folder: str, text: str) -> None:
     assert how_to_resume(RunRecord(command, "/project"), folder) == text
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "saved", "text"),
+    [
+        (None, None, "stopped before anything was saved"),
+        ("out/checkpoint-5", None, "stopped; the last checkpoint is out/checkpoint-5. To go on: raytrainer resume out"),
+        ("out/checkpoint-7", 7, "saved at step 7. To go on: raytrainer resume out"),
+    ],
+)
+def test_what_a_stopped_training_has_left(checkpoint: str | None, saved: int | None, text: str) -> None:
+    assert how_to_go_on(RunRecord(["python"], "/project", checkpoint=checkpoint), "out", saved) == text
 
 
 TELL = "import json; from raytrainer.run_record import command_of_this_program as c; print(json.dumps(c()))"
