@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import posixpath
 import re
@@ -290,7 +291,7 @@ class Keep:
         if self.metric is None:
             return []
         sign = -1 if self.greater_is_better else 1
-        having = [m for m in manifests if m.metrics.get(self.metric, float("nan")) == m.metrics.get(self.metric)]
+        having = [m for m in manifests if not math.isnan(m.metrics.get(self.metric, math.nan))]
         return sorted(having, key=lambda m: (sign * m.metrics[self.metric or ""], m.step))
 
     def superseded(self, manifests: list[Manifest]) -> list[Manifest]:

@@ -88,14 +88,16 @@ class Continuation:
             False where the checkpoint has none: it is bare transformers' own.
         """
         trainer = self._trainer
-        found = [torch.load(file, weights_only=True) for file in sorted(folder.glob(_FILE.format(rank="*")))]
-        if not found:
+        files = sorted(folder.glob(_FILE.format(rank="*")))
+        if not files:
             return False
         own = folder / _FILE.format(rank=trainer.args.process_index)
-        same_size = len(found) == trainer.args.world_size and own.is_file()
-        state = torch.load(own, weights_only=True) if same_size else found[0]
+        if len(files) == trainer.args.world_size and own in files:
+            files = [own]
+        found = [torch.load(file, weights_only=True) for file in files]
+        state = found[0]
         # The ranks' mean is what is logged; with another number of ranks every one of them has it.
-        loss = state["loss"] if same_size else torch.stack([each["loss"] for each in found]).mean()
+        loss = torch.stack([each["loss"] for each in found]).mean() if len(found) > 1 else state["loss"]
         trainer._tr_loss = loss.to(trainer._tr_loss.device)
         trainer._total_loss_scalar = state["total_loss"]
         trainer._globalstep_last_logged = state["last_logged"]

@@ -24,5 +24,8 @@ class Outbox:
         self.send(Phase(name, now - since))
         return now
 
-    def note(self, text: str, warning: bool = False) -> None:
-        self.send(Note(text, warning))
+    def note(self, text: str) -> None:
+        self.send(Note(text))
+
+    def warn(self, text: str) -> None:
+        self.send(Note(text, warning=True))

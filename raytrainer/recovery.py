@@ -160,7 +160,7 @@ def recoverable_train(
     if not resuming.sees_store():
         if trainer.args.save_strategy != SaveStrategy.NO:
             raise ResourcesError(_not_shared(recovery.store))
-        outbox.note(f"{recovery.store.path} is not shared by all machines, so nothing is saved", warning=True)
+        outbox.warn(f"{recovery.store.path} is not shared by all machines, so nothing is saved")
         return trainer.train(*call.args, **call.kwargs)
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
@@ -169,7 +169,7 @@ def recoverable_train(
         changes = compare(resumed.manifest.meaning, meaning, recovery.allow_changes)
         if resumed.manifest.run != recovery.run:
             for change in changes:
-                outbox.note(f"changed since {resumed.address}: {change}", warning=True)
+                outbox.warn(f"changed since {resumed.address}: {change}")
     attempt: str = gather(uuid.uuid4().hex)[0]
     continuation = Continuation(trainer)
     saver = Saver(trainer, continuation, recovery, resuming, outbox, relay, attempt, meaning)

@@ -72,7 +72,7 @@ class Resuming:
     """
 
     def __init__(self, recovery: Recovery, output_dir: str, outbox: Outbox, gather: Gather) -> None:
-        self._recovery, self._outbox, self._gather = recovery, outbox, gather
+        self._recovery, self._outbox, self.gather = recovery, outbox, gather
         self._fetched = Path(output_dir) / ".fetched"
         context = ray.train.get_context()
         self._rank, self._first_here = context.get_world_rank(), context.get_local_rank() == 0
@@ -91,11 +91,13 @@ class Resuming:
         """
         began = time.monotonic()
         store = self._recovery.store
-        everything: list[Manifest] = self._gather(self._patiently(store.manifests) if self._rank == 0 else [])[0]
+        everything: list[Manifest] = self.gather(
+            patiently(store.manifests, self._outbox.warn) if self._rank == 0 else []
+        )[0]
         own = [manifest for manifest in everything if manifest.run == self._recovery.run]
         resumed = self._newest_good(own, [m for m in everything if m in own or asked], began)
         if own and resumed is None:
-            self._outbox.note("every checkpoint of this run is damaged: it begins as it began at first", warning=True)
+            self._outbox.warn("every checkpoint of this run is damaged: it begins as it began at first")
         if resumed is None and isinstance(asked, str):
             return self._named(asked, everything, began)
         if resumed is None and asked is True:
@@ -117,16 +119,16 @@ class Resuming:
     def sees_store(self) -> bool:
         """Tell whether every machine that has workers sees what rank 0 writes into the store."""
         store, mark = self._recovery.store, ".seen-by-all"
-        if not store.local or len(set(self._gather(ray.get_runtime_context().get_node_id()))) == 1:
+        if not store.local or len(set(self.gather(ray.get_runtime_context().get_node_id()))) == 1:
             return True
         if self._rank == 0:
             store.write(mark, self._recovery.run.encode())
-        self._gather(None)
+        self.gather(None)
         try:
             seen = store.read(mark) == self._recovery.run.encode()
         except FileNotFoundError:
             seen = False
-        everywhere = all(self._gather(seen))
+        everywhere = all(self.gather(seen))
         if self._rank == 0:
             os.remove(os.path.join(os.path.dirname(store.address(0)), mark))
         return everywhere
@@ -138,14 +140,14 @@ class Resuming:
         # A local store is read once; what is fetched is verified on each machine.
         if self._rank == 0 or (self._first_here and not store.local):
             try:
-                wrong = damage(manifest, self._patiently(lambda: store.fetch(manifest, target)))
+                wrong = damage(manifest, patiently(lambda: store.fetch(manifest, target), self._outbox.warn))
             except FileNotFoundError as error:
                 wrong = f"a file is missing: {error}"
-        reasons = [reason for reason in self._gather(wrong) if reason is not None]
+        reasons = [reason for reason in self.gather(wrong) if reason is not None]
         if not reasons:
             return store.fetch(manifest, target) if store.local else self._prepare(target)
         self.forget()
-        self._outbox.note(f"{store.address(manifest.step)} is damaged and passed over: {reasons[0]}", warning=True)
+        self._outbox.warn(f"{store.address(manifest.step)} is damaged and passed over: {reasons[0]}")
         return None
 
     def forget(self) -> None:
@@ -157,13 +159,10 @@ class Resuming:
         if self._rank != 0:
             return
         store, complete = self._recovery.store, {manifest.step for manifest in manifests}
-        for step in self._patiently(store.steps):
+        for step in patiently(store.steps, self._outbox.warn):
             if step > after and step not in complete:
                 reason = "it has no manifest, so it is incomplete, or was not written by raytrainer"
-                self._outbox.note(f"{store.address(step)} is passed over: {reason}", warning=True)
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        return patiently(action, lambda text: self._outbox.note(text, warning=True))
+                self._outbox.warn(f"{store.address(step)} is passed over: {reason}")
 
     def _prepare(self, folder: Path) -> Path:
         # transformers looks for the best checkpoint on this machine, and warns that it is gone.
@@ -171,7 +170,7 @@ class Resuming:
             file = folder / "trainer_state.json"
             state = json.loads(file.read_text())
             file.write_text(json.dumps({**state, "best_model_checkpoint": None}, indent=2) + "\n")
-        self._gather(None)
+        self.gather(None)
         return folder
 
     def _named(self, asked: str, everything: list[Manifest], began: float) -> Resumed:
@@ -180,9 +179,9 @@ class Resuming:
         store = Store(parent + mark + query)
         digits = name.removeprefix("checkpoint-")
         reads = digits.isdigit() and self._rank == 0
-        manifest = self._gather(self._patiently(lambda: store.manifest(int(digits))) if reads else None)[0]
+        manifest = self.gather(patiently(lambda: store.manifest(int(digits)), self._outbox.warn) if reads else None)[0]
         if manifest is None:
-            self._outbox.note(f"{asked} has no manifest, so it cannot be verified", warning=True)
+            self._outbox.warn(f"{asked} has no manifest, so it cannot be verified")
             return Resumed(Path(asked), asked, None, [], time.monotonic() - began)
         folder = self.fetch(store, manifest)
         if folder is None:
@@ -203,16 +202,15 @@ def nothing_to_resume(store: Store) -> ArgumentsError:
     """Say that a store has no checkpoint, and what it has instead."""
     steps = store.steps()
     where = os.path.dirname(store.address(0))
+    fix = "resume_from_checkpoint=None to start anew"
     if not steps:
         reason = f"there is no checkpoint-* folder in {where}"
-        fix = "resume_from_checkpoint=None to start anew, or the folder of the earlier run"
+        fix += ", or the folder of the earlier run"
+    elif store.manifests():
+        reason = f"every checkpoint in {where} is damaged"
     else:
         reason = (
             f"checkpoint-{steps[-1]} in {where} has no manifest: it is incomplete, or was not written by raytrainer"
         )
         fix = f"resume_from_checkpoint={store.address(steps[-1])!r} to take it unverified, None to start anew"
-        manifests = store.manifests()
-        if manifests:
-            reason = f"every checkpoint in {where} is damaged"
-            fix = "resume_from_checkpoint=None to start anew"
     return ArgumentsError(Problem("resume_from_checkpoint", True, reason, fix))

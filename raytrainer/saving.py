@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Saver:
         self._store = recovery.store
         self._manifests: list[Manifest] = []
         self._steps: set[int] = set()
-        self._present = set(self._patiently(self._store.steps)) if self._rank == 0 else set()
+        self._present = set(patiently(self._store.steps, outbox.warn)) if self._rank == 0 else set()
         self._memory = Memory()
         self._ready: _Checkpoint | None = None
         self._going: Future[None] | None = None
@@ -105,7 +106,7 @@ class Saver:
         self._steps.add(state.global_step)
         with self._told_when_the_disk_is_full(state.global_step, folder):
             if state.global_step in self._present:
-                self._patiently(lambda: self._store.remove(state.global_step))
+                patiently(lambda: self._store.remove(state.global_step), self._outbox.warn)
             shutil.rmtree(folder, ignore_errors=True)
             snapshot = self._snapshot(folder)
             with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_rotation():
@@ -124,8 +125,7 @@ class Saver:
         if ready is None:
             return
         began = time.monotonic()
-        if dist.is_initialized():
-            dist.barrier()  # before a rank brings its files, rank 0 has removed an older checkpoint of this step
+        _barrier()  # before a rank brings its files, rank 0 has removed an older checkpoint of this step
         ready.stalled += time.monotonic() - began
         self._going = self._thread.submit(self._deliver, ready)
 
@@ -148,7 +148,7 @@ class Saver:
         began = time.monotonic()
         futures.wait([going], _SAY_AFTER_S)
         if not going.done():
-            self._outbox.note("training waits: the last checkpoint is still on its way to the storage", warning=True)
+            self._outbox.warn("training waits: the last checkpoint is still on its way to the storage")
         going.result()
         if (waited := time.monotonic() - began) > _SAY_AFTER_S:
             self._outbox.note(f"training waited {waited:.1f} s for the storage")
@@ -156,8 +156,7 @@ class Saver:
     def finish(self) -> None:
         """Wait on every rank until every rank's part is in the store."""
         self.wait()
-        if dist.is_initialized():
-            dist.barrier()
+        _barrier()
         if self._rank != 0:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
@@ -191,7 +190,7 @@ class Saver:
             names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
             files = {name: describe(folder / name) for name in names if name != MANIFEST}
             for name in files:
-                self._patiently(lambda name=name: self._store.put(folder / name, step, name))  # type: ignore[misc]
+                patiently(functools.partial(self._store.put, folder / name, step, name), self._outbox.warn)
         key = f"{self._attempt}/{step}"
         if self._rank != 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,7 +217,7 @@ class Saver:
             metrics=checkpoint.metrics,
             meaning=self._meaning,
         )
-        self._patiently(lambda: self._store.seal(manifest))
+        patiently(lambda: self._store.seal(manifest), self._outbox.warn)
         self._manifests = [m for m in self._manifests if m.step != manifest.step] + [manifest]
         self._present.add(manifest.step)
 
@@ -229,13 +228,13 @@ class Saver:
                 self._store.remove(manifest.step)
             except OSError as error:  # it costs room, not the training
                 address = self._store.address(manifest.step)
-                self._outbox.note(f"{address} is no longer needed and could not be deleted: {error}", warning=True)
+                self._outbox.warn(f"{address} is no longer needed and could not be deleted: {error}")
 
     def _load_best(self) -> None:
         """Load the best model from the store; where its checkpoint is damaged, the best of the others."""
         self.finish()
         state, keep = self._trainer.state, self._recovery.keep
-        ranked = self._gathered_from_first(keep.ranked(self._manifests))
+        ranked: list[Manifest] = self._resuming.gather(keep.ranked(self._manifests))[0]
         ranked.sort(key=lambda manifest: manifest.step != state.best_global_step)
         for manifest in ranked:
             folder = self._resuming.fetch(self._store, manifest)
@@ -244,21 +243,10 @@ class Saver:
                 self._load_best_model()
                 state.best_model_checkpoint = self._store.address(manifest.step)
                 if not self._store.local:
-                    if dist.is_initialized():
-                        dist.barrier()
+                    _barrier()
                     self._resuming.forget()
                 return
-        self._outbox.note("no checkpoint with a metric is good: the model is the last one, not the best", warning=True)
-
-    def _gathered_from_first(self, items: list[Manifest]) -> list[Manifest]:
-        if not dist.is_initialized():
-            return items
-        box = [items]
-        dist.broadcast_object_list(box)
-        return box[0]
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        return patiently(action, lambda text: self._outbox.note(text, warning=True))
+        self._outbox.warn("no checkpoint with a metric is good: the model is the last one, not the best")
 
     @contextlib.contextmanager
     def _told_when_the_disk_is_full(self, step: int, folder: Path) -> Iterator[None]:
@@ -273,6 +261,11 @@ class Saver:
             if self._manifests:
                 good = f"the last good checkpoint is {self._store.address(self._manifests[-1].step)}"
             raise TrainingFailed(f"checkpoint-{step} could not be saved: {error}; {good}") from error
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def _no_rotation() -> contextlib.AbstractContextManager[None]:

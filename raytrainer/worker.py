@@ -210,14 +210,14 @@ def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
         if first.problems:
             raise ContractError(*first.problems)
         for problem in first.warnings:
-            outbox.note(str(problem), warning=True)
+            outbox.warn(str(problem))
         if first.skipped:
             outbox.note(f"the model was not inspected: {first.skipped}")
     if first.ignores_num_items:
         trainer.model_accepts_loss_kwargs = False
         # Said once: an evaluation after the training has a state that has begun.
         if trainer.state.global_step == 0:
-            outbox.note(_LOSS_SCALE.format(model=type(trainer.model).__name__), warning=True)
+            outbox.warn(_LOSS_SCALE.format(model=type(trainer.model).__name__))
 
 
 def _gather(item: Shared) -> list[Shared]:
