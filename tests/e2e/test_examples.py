@@ -12,6 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
+from tests.torchrun import torchrun
+
 pytestmark = pytest.mark.ray
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BASELINES = {"seq2seq": r"untrained: 0\.0%", "text_classification": r"most frequent language: 1\d\.\d%"}
@@ -22,10 +24,14 @@ SHORT = {
 KINDS = {"seq2seq": AutoModelForSeq2SeqLM, "text_classification": AutoModelForSequenceClassification}
 
 
-def run(script: Path, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
-    command = [sys.executable, *launcher, str(script), "--output-dir=result", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES), "MLFLOW_EXPERIMENT_NAME": script.stem}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+def environment(script: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(EXAMPLES), "MLFLOW_EXPERIMENT_NAME": script.stem}
+
+
+def run(script: Path, folder: Path, *arguments: str) -> str:
+    command = [sys.executable, str(script), "--output-dir=result", *arguments]
+    env = environment(script)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -67,10 +73,5 @@ def test_example_differs_from_a_script_for_transformers_by_import_and_scaling_co
     assert "raytrainer" not in text.split("from __future__")[1]
     script = tmp_path / f"{name}.py"
     script.write_text(text)
-    os.environ["ACCELERATE_USE_CPU"] = "true"
-    try:
-        launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-endpoint=localhost:0")
-        printed = run(script, tmp_path, *SHORT[name], launcher=(*launcher, "--rdzv-backend=c10d"))
-    finally:
-        del os.environ["ACCELERATE_USE_CPU"]
+    printed = torchrun(script, "--output-dir=result", *SHORT[name], cwd=tmp_path, env=environment(script))
     assert re.search(r"model: +result/model", printed)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +12,20 @@ from ray.train import RunConfig, ScalingConfig
 
 import raytrainer
 from tests.ray.recipes import RECIPES, without_times
+from tests.torchrun import torchrun
 
 pytestmark = pytest.mark.ray
 HERE = Path(__file__).parent
 
 
-def torchrun(recipe: str, folder: Path) -> Any:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(HERE / "under_torchrun.py"), recipe]
-    done = subprocess.run(
-        [*command, str(folder)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def reference(recipe: str, folder: Path) -> Any:
+    torchrun(HERE / "under_torchrun.py", recipe, str(folder), env={"PYTHONPATH": str(HERE.parents[1])})
     return pickle.loads((folder / "result.pickle").read_bytes())
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_two_workers_equal_torchrun_with_two_processes(name: str, tmp_path: Path, ray_cluster: None) -> None:
-    output, history, evaluation, prediction, weights = torchrun(name, tmp_path)
+    output, history, evaluation, prediction, weights = reference(name, tmp_path)
     recipe = RECIPES[name]
     kind = "RaySeq2SeqTrain" if recipe.seq2seq else "RayTrain"
     arguments = getattr(raytrainer, f"{kind}ingArguments")(output_dir=tmp_path / "ray", **recipe.arguments)

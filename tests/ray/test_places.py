@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+
+from tests.torchrun import torchrun
 
 pytestmark = pytest.mark.ray
 
@@ -39,11 +38,7 @@ if __name__ == "__main__":
 def test_under_torchrun(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=localhost:0", str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, check=False)
-    assert done.returncode == 0, done.stderr
+    torchrun(script, str(tmp_path), env={"PYTHONPATH": str(Path(__file__).parents[2])})
     assert json.loads((tmp_path / "found.json").read_text()) == [2, False, 2, False]
 
 
