@@ -6,6 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+class Seen:
+    """A value as it is shown in a problem, where Python's spelling of it would be of no help.
+
+    Args:
+        text: what is shown.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+NOTHING = Seen("nothing")
+"""What is seen where something is missing."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: the setting, the value seen, the reason, and what to write instead."""
@@ -39,6 +57,10 @@ class UserError(RayTrainerError, ValueError):
         return type(self), self.problems
 
 
+class ConfigError(UserError):
+    """A config file, what it builds on, or a setting on the command line is wrong."""
+
+
 class ArgumentsError(UserError):
     """A constructor or training argument is unknown, out of range, or contradicts another."""
 
@@ -65,6 +87,24 @@ class TrainingFailed(RayTrainerError, RuntimeError):
     Args:
         message: what happened.
     """
+
+
+class ScriptFailed(RayTrainerError, RuntimeError):
+    """A script that runs on the workers raised an exception, or left with an exit status that is not 0.
+
+    Args:
+        rank: world rank of the worker.
+        text: the traceback, or what the script said when it left.
+        status: the exit status; None for an exception, after which a run with ``max_failures`` starts again.
+    """
+
+    def __init__(self, rank: int, text: str, status: int | None = None) -> None:
+        self.rank, self.text, self.status = rank, text, status
+        super().__init__(rank, text, status)
+
+    def __str__(self) -> str:
+        last = (self.text.strip().splitlines() or [f"exit status {self.status}"])[-1]
+        return f"rank {self.rank}: {last}"
 
 
 class Interrupted(KeyboardInterrupt, SystemExit):
