@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -133,8 +132,3 @@ def extra_attributes(arguments: TrainingArguments) -> dict[str, Any]:
     fields = {field.name for field in dataclasses.fields(arguments)}
     own = {name: value for name, value in vars(arguments).items() if name not in fields | _OF_TRANSFORMERS}
     return {name: value for name, value in own.items() if not name.startswith("_")}
-
-
-def on_this_machine(path: str) -> str:
-    """Make a local path absolute against the folder the driver was started from; leave a URI as it is."""
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))

@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -106,6 +107,11 @@ class Store:
         """Whether it is a folder of this machine's, or of one that is mounted here."""
         return isinstance(self._place[0], filesystems.LocalFileSystem)
 
+    @property
+    def folder(self) -> Path:
+        """Where it is on this machine; only for a local one."""
+        return Path(self._place[1])
+
     def address(self, step: int) -> str:
         """Return where a checkpoint is: a path where the store is local, else a URI."""
         return join(self._place[1] if self.local else self.path, f"checkpoint-{step}")
@@ -166,6 +172,14 @@ class Store:
 
         _with_folder(system, path, write)
 
+    def copy(self, file: Path, name: str) -> None:
+        """Copy a local file into the folder, under a name with ``/`` that is relative to it."""
+        system, root = self._place
+        target = posixpath.join(root, name)
+        # A thread pool of pyarrow's own deadlocks on uploads to S3.
+        here, how = filesystems.LocalFileSystem(), {"chunk_size": _UPLOAD_CHUNK, "use_threads": False}
+        _with_folder(system, target, lambda: filesystems.copy_files(str(file), target, here, system, **how))
+
     def put(self, file: Path, step: int, name: str) -> None:
         """Bring a local file into a checkpoint: moved where that needs no copy, else copied; again does no harm.
 
@@ -174,12 +188,9 @@ class Store:
             step: which checkpoint.
             name: its name inside the checkpoint.
         """
-        system, root = self._place
-        target = posixpath.join(root, f"checkpoint-{step}", name)
+        target = posixpath.join(self._place[1], f"checkpoint-{step}", name)
         if not self.local:
-            # A thread pool of pyarrow's own deadlocks on uploads to S3.
-            here, how = filesystems.LocalFileSystem(), {"chunk_size": _UPLOAD_CHUNK, "use_threads": False}
-            _with_folder(system, target, lambda: filesystems.copy_files(str(file), target, here, system, **how))
+            self.copy(file, posixpath.join(f"checkpoint-{step}", name))
             return
         # Where a try before this one has moved it, it is only there.
         moved = os.path.exists(target) and (not os.path.exists(file) or os.path.samefile(file, target))
@@ -207,6 +218,46 @@ class Store:
             system.delete_file(posixpath.join(folder, MANIFEST))
         with contextlib.suppress(FileNotFoundError):
             system.delete_dir(folder)
+
+    def put_folder(self, source: Path, name: str) -> None:
+        """Bring a folder of this machine into the store, in place of one of that name."""
+        system, root = self._place
+        target = posixpath.join(root, name)
+        if self.local:
+            # Whole or not at all, and nobody who reads the old one sees its files change.
+            part = f"{target}.{uuid.uuid4().hex}.part"
+            shutil.copytree(source, part)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(part, target)
+            return
+        here, how = filesystems.LocalFileSystem(), {"chunk_size": _UPLOAD_CHUNK, "use_threads": False}
+        _with_folder(system, target, lambda: filesystems.copy_files(str(source), target, here, system, **how))
+
+    def fetch_folder(self, name: str, target: Path) -> None:
+        """Copy a folder of the store to this machine.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        system, root = self._place
+        here = filesystems.LocalFileSystem()
+        filesystems.copy_files(posixpath.join(root, name), str(target), system, here, use_threads=False)
+
+    def delete(self) -> None:
+        """Delete the folder and all that is in it; none does no harm."""
+        system, root = self._place
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_dir(root)
+
+    def prune(self, above: str) -> None:
+        """Delete the folders of a local store up to and with ``above`` that are empty."""
+        if not self.local:
+            return
+        folder, last = self.folder, Path(above)
+        with contextlib.suppress(OSError):  # one that is not empty, or not ours
+            while folder != last and last in folder.parents:
+                folder = folder.parent
+                folder.rmdir()
 
     def fetch(self, manifest: Manifest, folder: Path) -> Path:
         """Make a checkpoint's files readable on this machine.
@@ -314,6 +365,11 @@ def join(path: str, *names: str) -> str:
     """Append names to a local path or to a URI, before its query."""
     head, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return posixpath.join(head, *names) + mark + query
+
+
+def on_this_machine(path: str) -> str:
+    """Make a local path absolute against the folder the driver was started from; leave a URI as it is."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def _with_folder(system: filesystems.FileSystem, path: str, write: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from typing import Any
 
 import ray
@@ -12,7 +13,7 @@ from ray.train.v2.api.config import ScalingConfig
 from raytrainer.errors import Problem, ResourcesError
 
 
-def connect(cpus_needed: int) -> None:
+def connect(cpus_needed: int, address: str | None = None) -> None:
     """Make sure that this program is connected to Ray.
 
     A program that called ``ray.init`` keeps what it has; else ``RAY_ADDRESS`` names the cluster; else Ray is started
@@ -20,14 +21,29 @@ def connect(cpus_needed: int) -> None:
 
     Args:
         cpus_needed: CPU slots that the job asks for.
+        address: of the cluster, in the place of ``RAY_ADDRESS``.
+
+    Raises:
+        ConnectionError: nobody answers at the address.
     """
     if ray.is_initialized():
         return
-    if address := os.environ.get("RAY_ADDRESS"):
+    if address := address or os.environ.get("RAY_ADDRESS"):
+        _knock(address)
         ray.init(address=address)
         return
     # "local": without an address Ray joins a cluster that somebody else left on this machine.
     ray.init(address="local", num_cpus=max(os.cpu_count() or 1, cpus_needed), include_dashboard=False)
+
+
+def _knock(address: str) -> None:
+    """Find out in seconds that nobody is there, which takes Ray minutes."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise ConnectionError(f"nobody answers there: {error}") from error
 
 
 def default_scaling() -> ScalingConfig:
@@ -73,7 +89,8 @@ def check_supply(scaling: ScalingConfig, fewest: int) -> None:
             value=scaling.num_workers,
             reason=f"each worker asks for {_list(asked)}; the cluster has {_list(supply)} on {len(nodes)} node(s),"
             f" room for {slots} worker(s), and no autoscaler that could bring more",
-            fix=f"ScalingConfig(num_workers={max(slots, 1)}, ...), or a cluster that is larger",
+            fix=f"ScalingConfig(num_workers={max(slots, 1)}, ...) (raytrainer run: -n {max(slots, 1)}),"
+            " or a cluster that is larger",
         )
     )
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import sys
 import uuid
 from typing import Any
 
-from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 from ray.train.v2.api.config import LoggingConfig, RunConfig
 from transformers import TrainerControl, TrainerState
 
 from raytrainer import checks, cluster, shipping
-from raytrainer.arguments import extra_attributes, field_values, on_this_machine
+from raytrainer.arguments import extra_attributes, field_values
+from raytrainer.checkpoints import on_this_machine
 from raytrainer.deepspeed_config import config_for, read_config
-from raytrainer.errors import Interrupted
 from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
-from raytrainer.progress import Progress
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
-from raytrainer.run import Job, Outcome, fit
-from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_go_on
-from raytrainer.sinks import Sink
+from raytrainer.run import Job, Outcome
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
-
-_DOING = {"train": "training", "evaluate": "evaluation", "predict": "prediction"}
+from raytrainer.watching import sweep, watched_fit
 
 
 class DriverSide(Recorded):
@@ -62,20 +56,12 @@ class DriverSide(Recorded):
         cluster.connect(cluster.cpus(self._scaling))
         job = self._job(action, args, kwargs)
         tracker = self._open_tracker(action)
-        sinks: list[Sink] = [*([tracker] if tracker else []), Progress(description=_DOING[action])]
         folder = run_folder(self._run, job.arguments[1]["output_dir"])
-        recorder = Recorder(folder, RunRecord(command_of_this_program(), os.getcwd()))
-        if action == "train":
-            sinks.append(recorder)
         try:
-            outcome = fit(dataclasses.replace(job, sinks=sinks))
-        except Interrupted as stop:
-            if action == "train":
-                print(how_to_go_on(recorder.record, folder.path, stop.step), file=sys.stderr, flush=True)
-            raise
+            outcome = watched_fit(job, tracker, folder)
         finally:
             if self._run is None:
-                _sweep(str(job.run.storage_path), str(job.run.name))
+                sweep(str(job.run.storage_path), str(job.run.name))
         self._take_home(outcome)
         return outcome.value
 
@@ -159,11 +145,3 @@ def _default_run(output_dir: str) -> RunConfig:
     """Keep what Ray Train writes beside what the trainer writes; of what it logs, the warnings."""
     logging = LoggingConfig(log_level="WARNING")
     return RunConfig(storage_path=os.path.join(output_dir, "ray"), logging_config=logging)
-
-
-def _sweep(storage: str, name: str) -> None:
-    """Remove the folders that Ray Train made for this run, where there is nothing in them but its marker."""
-    with contextlib.suppress(OSError):  # there is something in it, or it is not on this machine
-        os.remove(os.path.join(storage, name, VALIDATE_STORAGE_MARKER_FILENAME))
-        os.rmdir(os.path.join(storage, name))
-        os.rmdir(storage)

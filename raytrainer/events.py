@@ -43,6 +43,11 @@ class Began:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A training of a script has ended, and the script goes on."""
+
+
+@dataclass(frozen=True)
 class Logged:
     """transformers logged: training metrics, or those of an evaluation (names begin with ``eval_``).
 
@@ -96,4 +101,17 @@ class Note:
     warning: bool = False
 
 
-Event = Phase | Began | Logged | Saved | Note
+@dataclass(frozen=True)
+class Printed:
+    """What a script wrote.
+
+    Args:
+        stream: ``stdout`` or ``stderr``.
+        data: the bytes, as they came; a line or a character may be cut.
+    """
+
+    stream: str
+    data: bytes
+
+
+Event = Phase | Began | Ended | Logged | Saved | Note | Printed

@@ -6,9 +6,21 @@ from typing import NoReturn
 
 import ray
 from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from raytrainer.errors import TrainingFailed, WorkerTraceback
+from raytrainer.errors import ScriptFailed, TrainingFailed, WorkerTraceback
+
+
+class FailurePolicy(DefaultFailurePolicy):
+    """Controller: Ray Train's own policy, but for a script that left with an exit status: it wanted to end."""
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        failures = getattr(training_failed_error, "worker_failures", {}).values()
+        errors = [getattr(error, "_base_exc", error) for error in failures]
+        if any(isinstance(error, ScriptFailed) and error.status is not None for error in errors):
+            return FailureDecision.RAISE
+        return super().make_decision(training_failed_error)
 
 
 def raise_as_itself(failure: TrainingFailedError) -> NoReturn:
@@ -20,6 +32,8 @@ def raise_as_itself(failure: TrainingFailedError) -> NoReturn:
     if isinstance(error, ray.exceptions.RayError | RayTrainError):
         # Ray's text is a page about actors; the first line says what happened.
         raise TrainingFailed(f"the worker of rank {rank} is gone: {str(error).strip().splitlines()[0]}") from failure
+    if isinstance(error, ScriptFailed):
+        raise error
     text = error.__dict__.pop("_raytrainer_traceback", None) or str(failure)
     raise error from WorkerTraceback(rank, text)
 

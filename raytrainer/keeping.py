@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ray.train.constants import DEFAULT_STORAGE_PATH
 from ray.train.v2.api.config import RunConfig
-from transformers import TrainingArguments
 
-from raytrainer.arguments import on_this_machine
-from raytrainer.checkpoints import Keep, Store, join
+from raytrainer.checkpoints import Keep, Store, join, on_this_machine
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 def run_folder(run: RunConfig | None, output_dir: str) -> Store:

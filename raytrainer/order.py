@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TrainerFactory = Callable[["TrainingArguments"], "Trainer"]
 """What all ways in come down to: arguments built on this worker in, the trainer out. Small when pickled."""
+Finish = Callable[["Trainer"], Any]
+"""What every rank does with its trainer after the method was called; what rank 0's returns goes to the driver."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Order:
         factory: makes the trainer.
         arguments: class of the training arguments and the values their constructor is given.
         attributes: what the user's program set on the arguments beside their fields, packed.
-        action: name of the trainer's method to call: ``train``, ``evaluate``, ``predict``.
+        action: name of the trainer's method to call: ``train``, ``evaluate``, ``predict``; or ``inspect`` for none.
         call: positional and keyword arguments of that call, packed.
         state: fields of the TrainerState to start from, None to start anew.
         weights: weights to load before the call, None where the factory brings them.
@@ -41,6 +43,7 @@ class Order:
         environment: environment variables that the workers get.
         global_train_batch_size: examples of an optimizer step, None where they follow from the number of workers.
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
+        finish: what to do after the call; None to send the trained weights and settings home instead.
     """
 
     factory: TrainerFactory
@@ -58,6 +61,7 @@ class Order:
     environment: dict[str, str] = field(default_factory=dict)
     global_train_batch_size: int | None = None
     recovery: Recovery | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ class Result:
 
     Args:
         value: what the trainer's method returned.
+        finished: what the order's ``finish`` returned.
         state: fields of the TrainerState.
-        weights: the trained weights, None where nothing was trained.
+        weights: the trained weights, None where nothing was trained or they stay with the workers.
         schedule: hyperparameters at the end, None where nothing was trained or they cannot travel.
         settings: what a training changed beside them, None where nothing was trained.
         callbacks: attributes of each callback that can travel, with the callback's class, in order.
@@ -108,6 +113,7 @@ class Result:
     """
 
     value: Any = None
+    finished: Any = None
     state: dict[str, Any] | None = None
     weights: Weights | None = None
     schedule: Schedule | None = None

@@ -12,11 +12,12 @@ from typing import Any, cast
 import ray
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raytrainer.environment import environment
+from raytrainer.failures import FailurePolicy
 from raytrainer.resizing import SharingPolicy
 
 # Ray Train's own settings, unless the user set them.
@@ -61,6 +62,7 @@ class GroupTrainer(DataParallelTrainer):
         scaling = cast("ScalingConfig", self.scaling_config)
         if scaling.elasticity_enabled:
             parts["scaling_policy"] = SharingPolicy(scaling, self._sizes, self._resizes)
+        parts["failure_policy"] = FailurePolicy(cast("FailureConfig", self.run_config.failure_config))
         return super()._initialize_and_run_controller(**parts)
 
     def _create_default_callbacks(self) -> list[Any]:

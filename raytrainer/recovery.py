@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -118,7 +119,8 @@ def _not_shared(store: Store) -> Problem:
         setting="the folder of checkpoints",
         value=store.path,
         reason="there are workers on several machines, and not all of them see what is written there",
-        fix="run_config=RunConfig(name=..., storage_path='s3://bucket/runs'), or a folder that the machines share",
+        fix="run_config=RunConfig(name=..., storage_path='s3://bucket/runs') (raytrainer run: --storage-path), or a"
+        " folder that the machines share",
     )
 
 
@@ -132,11 +134,19 @@ def _keywords(call: inspect.BoundArguments) -> dict[str, Any]:
 
 
 def recoverable_train(
-    trainer: Trainer, recovery: Recovery, relay: Any, outbox: Outbox, gather: Gather, args: Any, kwargs: Any
+    train: Callable[..., Any],
+    trainer: Trainer,
+    recovery: Recovery,
+    relay: Any,
+    outbox: Outbox,
+    gather: Gather,
+    args: Any,
+    kwargs: Any,
 ) -> Any:
-    """Call ``trainer.train`` so that it goes on from the run's last checkpoint and leaves more of them.
+    """Call a trainer's ``train`` so that it goes on from the run's last checkpoint and leaves more of them.
 
     Args:
+        train: the method to call, bound.
         trainer: built on this worker; every other rank does the same.
         recovery: the run's.
         relay: the driver's.
@@ -154,14 +164,14 @@ def recoverable_train(
         ArgumentsError: what shall be resumed is not there, damaged, or another run.
         ResourcesError: checkpoints shall be saved, and not every machine sees the folder.
     """
-    call = inspect.signature(trainer.train).bind(*args, **kwargs)
+    call = inspect.signature(train).bind(*args, **kwargs)
     given = _keywords(call)
     resuming = Resuming(recovery, trainer.args.output_dir or "", outbox, gather)
     if not resuming.sees_store():
         if trainer.args.save_strategy != SaveStrategy.NO:
             raise ResourcesError(_not_shared(recovery.store))
         outbox.warn(f"{recovery.store.path} is not shared by all machines, so nothing is saved")
-        return trainer.train(*call.args, **call.kwargs)
+        return train(*call.args, **call.kwargs)
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
     if resumed is not None and resumed.manifest is not None:
@@ -177,7 +187,7 @@ def recoverable_train(
     trainer.add_callback(RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox))
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
     with continuation.watching():
-        value = trainer.train(*call.args, **call.kwargs)
+        value = train(*call.args, **call.kwargs)
     saver.finish()
     resuming.forget()
     return value

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from raytrainer.events import Began, Event, Note
+from raytrainer.events import Began, Ended, Event, Note
 from raytrainer.sinks import Sink
 
 
@@ -100,6 +100,7 @@ class Listener:
     Attributes:
         result: what was delivered, None before.
         trainings: how often a training has begun on the workers, again after a failure included.
+        training: whether the last of them goes on, as far as is known.
     """
 
     _WAIT_S = 1.0
@@ -107,6 +108,7 @@ class Listener:
     def __init__(self, relay: Any, sinks: list[Sink]) -> None:
         self.result: Any = None
         self.trainings = 0
+        self.training = False
         self._relay, self._sinks = relay, list(sinks)
         self._stopping = threading.Event()
         self._failure: Exception | None = None
@@ -147,6 +149,7 @@ class Listener:
             ray.get(self._relay.received.remote())
             return
         self.trainings += isinstance(event, Began)
+        self.training = isinstance(event, Began) or (self.training and not isinstance(event, Ended))
         for sink in list(self._sinks):
             try:
                 sink.handle(event)

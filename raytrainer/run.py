@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import ray
 from ray import cloudpickle
@@ -23,7 +23,7 @@ from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Event, Phase
 from raytrainer.failures import raise_as_itself
-from raytrainer.order import Order, Result, TrainerFactory
+from raytrainer.order import Finish, Order, Result, TrainerFactory
 from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
 from raytrainer.relay import Listener, Relay, Wish
 from raytrainer.resuming import Recovery
@@ -43,7 +43,7 @@ class Job:
         factory: makes the trainer on each worker.
         arguments: class of the training arguments and the values their constructor is given.
         attributes: what the user's program set on the arguments beside their fields, packed.
-        action: ``train``, ``evaluate`` or ``predict``.
+        action: ``train``, ``evaluate``, ``predict``, or ``inspect`` for nothing but ``finish``.
         call: positional and keyword arguments of the method, packed.
         scaling: Ray Train's scaling configuration; None for one worker a GPU of the cluster, else one CPU worker.
         run: Ray Train's run configuration.
@@ -53,6 +53,7 @@ class Job:
         loss_scale: ``auto`` or ``transformers``.
         global_train_batch_size: examples of an optimizer step over all workers; None for what the arguments say.
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
+        finish: what the workers do after the call; None to send the trained weights and settings home instead.
         sinks: who is told what happens, on the driver.
     """
 
@@ -69,7 +70,80 @@ class Job:
     loss_scale: str = "auto"
     global_train_batch_size: int | None = None
     recovery: Recovery | None = None
+    finish: Finish | None = None
     sinks: list[Sink] = field(default_factory=list)
+
+    @property
+    def loop(self) -> Callable[[dict[str, Any]], None]:
+        """What Ray Train runs on every worker."""
+        return train_loop
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether it is a training, which keeps checkpoints and goes on from them."""
+        return self.recovery is not None
+
+    def sizes(self, scaling: ScalingConfig) -> list[int]:
+        """Return the numbers of workers that the group may have, the smallest first.
+
+        Raises:
+            ArgumentsError: batch, workers and DeepSpeed's configuration contradict each other.
+        """
+        arguments = self.arguments[1]
+        if problems := list(batch_problems(self.global_train_batch_size, scaling, arguments)):
+            raise ArgumentsError(*problems)
+        examples = global_batch(self.global_train_batch_size, scaling, arguments)
+        asked = Asked(arguments, self.precision, scaling.max_workers, examples)
+        if problems := list(config_problems(arguments["deepspeed"], asked)):
+            raise ArgumentsError(*problems)
+        return group_sizes(examples, scaling, arguments)
+
+    def order(self, scaling: ScalingConfig) -> Order:
+        """Return what every rank is told."""
+        recovery = self.recovery and dataclasses.replace(self.recovery, preemptions=watches_preemptions(scaling))
+        return Order(
+            factory=self.factory,
+            arguments=self.arguments,
+            attributes=self.attributes,
+            action=self.action,
+            call=self.call,
+            state=self.state,
+            weights=ray.put(dict(self.weights)) if self.weights is not None else None,
+            precision=self.precision,
+            loss_scale=self.loss_scale,
+            use_cpu=not scaling.use_gpu and not scaling.use_tpu,
+            use_tpu=bool(scaling.use_tpu),
+            directory=os.getcwd(),
+            environment=travelling_variables(),
+            global_train_batch_size=global_batch(self.global_train_batch_size, scaling, self.arguments[1]),
+            recovery=recovery,
+            finish=self.finish,
+        )
+
+
+class Work(Protocol):
+    """What :func:`fit` runs: a :class:`Job`, or anything else that comes with a function for the workers.
+
+    Its attributes are those of :class:`Job`; what its ``order`` returns pickles and is what ``loop`` reads.
+    """
+
+    @property
+    def scaling(self) -> ScalingConfig | None: ...
+    @property
+    def run(self) -> RunConfig: ...
+    @property
+    def sinks(self) -> list[Sink]: ...
+    @property
+    def loop(self) -> Callable[[dict[str, Any]], None]: ...
+    @property
+    def recoverable(self) -> bool: ...
+    def sizes(self, scaling: ScalingConfig) -> list[int]: ...
+    def order(self, scaling: ScalingConfig) -> object: ...
+
+
+def travelling_variables() -> dict[str, str]:
+    """Return what the workers get of the driver's environment."""
+    return {name: os.environ[name] for name in TRAVELLING_VARIABLES if name in os.environ}
 
 
 @dataclass(frozen=True)
@@ -83,7 +157,7 @@ class Outcome(Result):
     phases: dict[str, float] = field(default_factory=dict)
 
 
-def fit(job: Job) -> Outcome:
+def fit(job: Work) -> Outcome:
     """Run a job on Ray Train workers and wait for it.
 
     Args:
@@ -109,9 +183,9 @@ def fit(job: Job) -> Outcome:
     return outcome
 
 
-def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
+def _fit(job: Work, timer: _Timer, sinks: list[Sink]) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
-    sizes = _group_sizes(job, scaling)
+    sizes = job.sizes(scaling)
     cluster.check_supply(scaling, sizes[0])
     relay = Relay.options(label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()}).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
     try:
@@ -135,22 +209,11 @@ def _fit(job: Job, timer: _Timer, sinks: list[Sink]) -> Outcome:
     return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
-def _group_sizes(job: Job, scaling: ScalingConfig) -> list[int]:
-    arguments = job.arguments[1]
-    if problems := list(batch_problems(job.global_train_batch_size, scaling, arguments)):
-        raise ArgumentsError(*problems)
-    examples = global_batch(job.global_train_batch_size, scaling, arguments)
-    asked = Asked(arguments, job.precision, scaling.max_workers, examples)
-    if problems := list(config_problems(arguments["deepspeed"], asked)):
-        raise ArgumentsError(*problems)
-    return group_sizes(examples, scaling, arguments)
-
-
-def _attend(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener) -> None:
+def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener) -> None:
     """Run a job to its end, with another controller where the first one is killed."""
 
     def stop() -> bool:
-        if job.recovery is None or not listener.trainings:
+        if not job.recoverable or not listener.training:
             return False
         listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
         relay.ask.remote(Wish.STOP)
@@ -166,45 +229,27 @@ def _attend(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, list
             deaths += 1
             free_slots_of(death.actor_id)
             # One that dies before training has begun would die again.
-            if job.recovery is None or listener.trainings == seen or 0 <= limit < deaths:
+            if not job.recoverable or listener.trainings == seen or 0 <= limit < deaths:
                 raise TrainingFailed(f"Ray Train's controller is gone: {str(death).strip().splitlines()[0]}") from death
             seen = listener.trainings
             listener.say("Ray Train's controller is gone: the run goes on with a new one", warning=True)
 
 
-def _ray_trainer(job: Job, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool]) -> Any:
-    recovery = job.recovery and dataclasses.replace(job.recovery, preemptions=watches_preemptions(scaling))
-    order = Order(
-        factory=job.factory,
-        arguments=job.arguments,
-        attributes=job.attributes,
-        action=job.action,
-        call=job.call,
-        state=job.state,
-        weights=ray.put(dict(job.weights)) if job.weights is not None else None,
-        precision=job.precision,
-        loss_scale=job.loss_scale,
-        use_cpu=not scaling.use_gpu and not scaling.use_tpu,
-        use_tpu=bool(scaling.use_tpu),
-        directory=os.getcwd(),
-        environment={name: os.environ[name] for name in TRAVELLING_VARIABLES if name in os.environ},
-        global_train_batch_size=global_batch(job.global_train_batch_size, scaling, job.arguments[1]),
-        recovery=recovery,
-    )
+def _ray_trainer(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool]) -> Any:
     # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
     # reference: Ray Train hands this configuration to each of its own actors.
     path = [os.path.abspath(folder) for folder in sys.path]
-    config = {"order": ray.put(cloudpickle.dumps(order)), "relay": relay, "path": path}
+    config = {"order": ray.put(cloudpickle.dumps(job.order(scaling))), "relay": relay, "path": path}
     group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
     return GroupTrainer(
-        train_loop,
+        job.loop,
         train_loop_config=config,
         backend_config=group,
         scaling_config=scaling,
         run_config=cast("Any", job.run),
         stop=stop,
         sizes=sizes,
-        resizes=relay if job.action == "train" else None,
+        resizes=relay if job.recoverable else None,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 import torch.distributed as dist
+import transformers.modeling_utils
 import transformers.trainer
 from transformers import Trainer, TrainerCallback
 
@@ -109,7 +110,7 @@ class Saver:
                 patiently(lambda: self._store.remove(state.global_step), self._outbox.warn)
             shutil.rmtree(folder, ignore_errors=True)
             snapshot = self._snapshot(folder)
-            with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_rotation():
+            with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_rotation(), _names_of_the_model():
                 self._save_checkpoint(model, trial)
                 self._continuation.save(folder)
             self._point_to_best()
@@ -271,6 +272,15 @@ def _barrier() -> None:
 def _no_rotation() -> contextlib.AbstractContextManager[None]:
     """Keep transformers from deleting checkpoints: what the run keeps is decided when a new one is stored."""
     return replaced(transformers.trainer, "rotate_checkpoints", lambda *args, **kwargs: None)
+
+
+def _names_of_the_model() -> contextlib.AbstractContextManager[None]:
+    """Keep weights under the names that they have in the model.
+
+    transformers writes some by those that they have on the hub, reads them by the model's, and goes on with what it
+    did not find as it was (transformers#43701).
+    """
+    return replaced(transformers.modeling_utils, "revert_weight_conversion", lambda model, weights: weights)
 
 
 def _metrics_at(step: int, history: list[dict[str, float]]) -> dict[str, float]:

@@ -10,12 +10,12 @@ from numbers import Real
 from typing import Any
 
 from raytrainer.events import Began, Event, Logged
-from raytrainer.tracking_open import open_run
+from raytrainer.tracking_open import check_store, open_run
 from raytrainer.tracking_run import Point, TrackedRun
 from raytrainer.tracking_target import Target, masked, tracking_target
 from raytrainer.tracking_writer import Writer
 
-__all__ = ["Target", "Tracker", "open_tracker", "tracking_target", "ui_command"]
+__all__ = ["Target", "Tracker", "check_store", "open_tracker", "tracking_target", "ui_command"]
 
 
 class Tracker:

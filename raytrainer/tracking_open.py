@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from raytrainer.errors import Problem, UserError
@@ -28,20 +31,62 @@ def open_run(target: Target) -> TrackedRun:
     Raises:
         UserError: if the store cannot be reached or used, or the run or experiment is not there.
     """
+    with _store(target) as client:
+        run = _reopen(client, target) if target.run_id else _create(client, target)
+    return TrackedRun(client, run, target.tracking_uri)
+
+
+def check_store(target: Target) -> None:
+    """Find out before any worker starts whether the run that a target names could be opened.
+
+    Args:
+        target: where to; its experiment is made where there is none.
+
+    Raises:
+        UserError: as :func:`open_run` does.
+    """
+    with _store(target) as client:
+        if target.run_id:
+            _get_run(client, target.run_id, "MLFLOW_RUN_ID")
+        else:
+            _experiment(client, target)
+
+
+@contextlib.contextmanager
+def _store(target: Target) -> Iterator[MlflowClient]:
+    """Give a client of the store, and turn what MLflow raises inside the block into a user's mistake."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         reach(target.tracking_uri)
-        client = MlflowClient(target.tracking_uri)
-        run = _reopen(client, target) if target.run_id else _create(client, target)
+        yield MlflowClient(target.tracking_uri)
     except UserError:
         raise
     except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
         # The chain is cut: the messages below this one quote the address with its password.
         raise UserError(_unusable(target.tracking_uri, error)) from None
-    return TrackedRun(client, run, target.tracking_uri)
+
+
+def check_reachable(target: Target) -> None:
+    """See whether a run could be opened; makes nothing.
+
+    Args:
+        target: where to.
+
+    Raises:
+        UserError: the store cannot be reached or used.
+    """
+    uri = target.tracking_uri
+    file = Path(uri.partition(":///")[2].partition("?")[0]) if uri.startswith("sqlite") else None
+    if file is not None and not file.exists():
+        # MLflow would make the database.
+        if not os.access(file.parent, os.W_OK):
+            raise UserError(_unusable(uri, OSError(f"there is no folder {file.parent} that can be written to")))
+        return
+    with _store(target) as client:
+        client.search_experiments(max_results=1)
 
 
 def _create(client: MlflowClient, target: Target) -> Run:

@@ -8,12 +8,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from raytrainer.errors import Problem, UserError
-
-if TYPE_CHECKING:
-    from transformers import TrainingArguments
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _NAMED_SERVERS = {"databricks", "databricks-uc", "uc"}
@@ -48,14 +45,21 @@ class Target:
     max_params: int | None = None
 
 
-def tracking_target(arguments: TrainingArguments, environ: Mapping[str, str], cwd: str | Path) -> Target | None:
+class Asked(Protocol):
+    """What a training asks of MLflow; transformers' TrainingArguments are one."""
+
+    report_to: str | list[str] | None
+    run_name: str | None
+
+
+def tracking_target(arguments: Asked, environ: Mapping[str, str], cwd: str | Path) -> Target | None:
     """Say where a training is recorded, by the variables that transformers' MLflowCallback honours.
 
     To be called on the thread on which the user called ``train``: an active MLflow run belongs to its thread.
     ``HF_MLFLOW_LOG_ARTIFACTS`` has no effect: checkpoints stay in the run's storage.
 
     Args:
-        arguments: of which ``report_to`` and ``run_name`` matter.
+        arguments: the training's.
         environ: the driver's environment variables.
         cwd: the driver's working directory, for relative paths.
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 import ray.train
@@ -19,10 +19,11 @@ from ray.train.v2._internal.execution import context as report_context
 from raytrainer import shipping
 from raytrainer.deepspeed import deepspeed_on_cpu, put_together, require_deepspeed
 from raytrainer.elastic import accumulation_steps
-from raytrainer.errors import ContractError, Problem, ResourcesError, UserError
+from raytrainer.errors import Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
 from raytrainer.order import Order, Result
 from raytrainer.outbox import Outbox
+from raytrainer.ranks import gather
 from raytrainer.relay import Delivery
 from raytrainer.weights import collect_weights, load_weights
 
@@ -31,15 +32,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import Trainer, TrainingArguments
 
-    from raytrainer.contract import Verdict
     from raytrainer.precision import Precision
-
-Shared = TypeVar("Shared")
-
-_LOSS_SCALE = (
-    "{model} takes num_items_in_batch and ignores it: transformers would log and train on a loss too large by the"
-    " number of workers times accumulation steps. Corrected; loss_scale='transformers' gives the stock figures."
-)
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -51,7 +44,7 @@ def train_loop(config: dict[str, Any]) -> None:
     # Before the order is read: the user's modules are where the driver found them, where this machine has the folder.
     sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
     rank = ray.train.get_context().get_world_rank()
-    outbox = Outbox(config["relay"], rank)
+    outbox = Outbox.here = Outbox(config["relay"], rank)
     try:
         result = _carry_out(config["order"], config["relay"], rank, outbox)
     except UserError as error:
@@ -68,14 +61,15 @@ def train_loop(config: dict[str, Any]) -> None:
 def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Outbox) -> Result:
     clock = time.monotonic()
     order: Order = cloudpickle.loads(ray.get(pickled))
-    _settle_in(order)
+    settle_in(order.environment, order.directory, order.use_cpu)
     from raytrainer.handover import callback_states, schedule_of, settings_of
+    from raytrainer.holding import hold_to_contract
     from raytrainer.recovery import recoverable_train
     from raytrainer.reporting import ReportingCallback
     from raytrainer.stopping import Stopped
 
     clock = outbox.phase("imports", clock)
-    require_deepspeed(order.arguments[1]["deepspeed"], _gather)
+    require_deepspeed(order.arguments[1]["deepspeed"], gather)
     precision = _agree_on_precision(order, rank)
     arguments = _arguments(order, precision)
     with sharding_on_cpu(arguments), deepspeed_on_cpu(arguments):
@@ -92,10 +86,13 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
     args, kwargs = shipping.unpack(order.call, {"trainer": trainer, "arguments": trainer.args})
     clock = outbox.phase("trainer", clock)
     with _some_data(trainer, [*args, *kwargs.values()]):
-        _hold_to_contract(trainer, order, outbox)
+        hold_to_contract(trainer, order.action in ("train", "inspect"), order.loss_scale, outbox)
     outbox.phase("contract", clock)
     outbox.note(f"precision: {precision.reason}")
 
+    if order.action == "inspect":
+        assert order.finish is not None
+        return Result(finished=order.finish(trainer), precision=precision)
     if order.action != "train":
         shard_for_evaluation(trainer)
     trainer.add_callback(ReportingCallback(trainer, outbox, precision.name))
@@ -103,10 +100,13 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
         value = getattr(trainer, order.action)(*args, **kwargs)
     else:
         try:
-            value = recoverable_train(trainer, order.recovery, relay, outbox, _gather, args, kwargs)
+            value = recoverable_train(trainer.train, trainer, order.recovery, relay, outbox, gather, args, kwargs)
         except Stopped as stopped:
             return Result(state=dataclasses.asdict(trainer.state), stopped=stopped.step, precision=precision)
 
+    if order.finish is not None:
+        finished = order.finish(trainer)
+        return Result(value, finished, state=dataclasses.asdict(trainer.state), precision=precision)
     weights = collect_weights(trainer) if order.action == "train" else None
     return Result(
         value=value,
@@ -119,15 +119,22 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
     )
 
 
-def _settle_in(order: Order) -> None:
-    os.environ.update(order.environment)
+def settle_in(environment: dict[str, str], directory: str, use_cpu: bool) -> None:
+    """Give this process the driver's variables and folder, as far as this machine has it.
+
+    Args:
+        environment: variables.
+        directory: the folder the user started from.
+        use_cpu: whether the workers have no accelerator.
+    """
+    os.environ.update(environment)
     # A line for every report of every rank, beside the driver's progress that shows the same. The logger is named
     # after its file, so Ray Train's own log level does not reach it.
     logging.getLogger(report_context.__file__).setLevel(logging.WARNING)
     # A relative path means the folder the user started from, where this machine has it.
     with contextlib.suppress(OSError):
-        os.chdir(order.directory)
-    if order.use_cpu:
+        os.chdir(directory)
+    if use_cpu:
         # Without it accelerate takes no process group on the CPU, and every rank would train alone.
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
@@ -137,7 +144,7 @@ def _agree_on_precision(order: Order, rank: int) -> Precision:
 
     if order.use_tpu:
         require_tpu_software()
-    facts = _gather(device_facts(rank, use_cpu=order.use_cpu))
+    facts = gather(device_facts(rank, use_cpu=order.use_cpu))
     return choose_precision(order.precision, order.arguments[1], facts)
 
 
@@ -188,44 +195,3 @@ def _some_data(trainer: Trainer, call: list[Any]) -> Iterator[None]:
     finally:
         if bare:
             trainer.eval_dataset = None
-
-
-def _hold_to_contract(trainer: Trainer, order: Order, outbox: Outbox) -> None:
-    from raytrainer.contract import inspect_model
-    from raytrainer.handover import travelling
-
-    # On every rank, though rank 0's word counts: a model may talk to the other ranks in its forward.
-    verdict: Verdict | BaseException
-    try:
-        verdict = inspect_model(trainer, probe_loss_scale=order.loss_scale == "auto")
-    except Exception as error:  # handed round: the other ranks wait for this one's verdict
-        verdict = travelling(error)
-    verdicts = _gather(verdict)
-    for failure in verdicts:
-        if isinstance(failure, BaseException):
-            raise failure
-    first = verdicts[0]
-    assert not isinstance(first, BaseException)
-    if order.action == "train":
-        if first.problems:
-            raise ContractError(*first.problems)
-        for problem in first.warnings:
-            outbox.warn(str(problem))
-        if first.skipped:
-            outbox.note(f"the model was not inspected: {first.skipped}")
-    if first.ignores_num_items:
-        trainer.model_accepts_loss_kwargs = False
-        # Said once: an evaluation after the training has a state that has begun.
-        if trainer.state.global_step == 0:
-            outbox.warn(_LOSS_SCALE.format(model=type(trainer.model).__name__))
-
-
-def _gather(item: Shared) -> list[Shared]:
-    """Return every rank's item, by rank, on every rank."""
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        return [item]
-    items: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(items, item)
-    return items

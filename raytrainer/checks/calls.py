@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from transformers import Trainer, TrainingArguments
 
-from raytrainer.arguments import on_this_machine
+from raytrainer.checkpoints import on_this_machine
 from raytrainer.checks.binding import constructor_of_its_own
 from raytrainer.checks.wording import refuse
 from raytrainer.keeping import checkpoint_store, run_folder

@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -138,6 +140,26 @@ def classify_words() -> dict[str, Any]:
         "train_dataset": vowels(64, 3),
         "eval_dataset": vowels(11, 4),
         "processing_class": chars,
+        "compute_metrics": accuracy,
+    }
+
+
+def classify_pictures() -> dict[str, Any]:
+    """Classification with a model whose weights are called otherwise where save_pretrained writes them."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = ViTForImageClassification(ViTConfig(image_size=4, patch_size=2, num_channels=1, **sizes))
+
+    def rows(count: int, seed: int) -> Dataset:
+        draw = np.random.default_rng(seed)
+        labels = draw.integers(0, 2, count)
+        pixels = labels[:, None, None, None] + draw.random((count, 1, 4, 4))
+        return Dataset.from_dict({"pixel_values": pixels.astype("float32"), "labels": labels}).with_format("torch")
+
+    return {
+        "model": model,
+        "train_dataset": rows(64, 5),
+        "eval_dataset": rows(11, 6),
         "compute_metrics": accuracy,
     }
 

@@ -13,7 +13,16 @@ from ray.train import ScalingConfig
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 import raytrainer
-from tests.ray.recipes import COMMON, PadBoth, classify_words, reverse_words, tokenizer, vowels, without_times
+from tests.ray.recipes import (
+    COMMON,
+    PadBoth,
+    classify_pictures,
+    classify_words,
+    reverse_words,
+    tokenizer,
+    vowels,
+    without_times,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -89,6 +98,7 @@ CASES = {
     "a collator that draws": Case(
         19, {"save_steps": 19, "max_steps": 24}, workers=1, parts=lambda: {"data_collator": HidesLetters()}
     ),
+    "weights that have other names on the hub": Case(7, {"save_steps": 7}, classify_pictures),
     "best model, early stopping": Case(
         4,
         {

@@ -1,0 +1,1 @@
+"""Driver: how a command of the command line does its work."""

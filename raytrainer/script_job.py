@@ -1,0 +1,86 @@
+"""A script, as ``fit`` runs it."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.train.v2.api.config import RunConfig, ScalingConfig
+
+from raytrainer.checkpoints import Store
+from raytrainer.ray_train import watches_preemptions
+from raytrainer.run import travelling_variables
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, RESUME_VARIABLE
+from raytrainer.script_order import ScriptOrder
+from raytrainer.script_worker import script_loop
+from raytrainer.sinks import Sink
+
+
+@dataclass(frozen=True)
+class ScriptJob:
+    """A script that runs as ``__main__`` on every worker of a group; see ``raytrainer.run.Work``.
+
+    Args:
+        target: the script's path, absolute, or the module's name.
+        module: whether it is a module's name.
+        arguments: the script's own.
+        scaling: Ray Train's scaling configuration; None for one worker a GPU of the cluster, else one CPU worker.
+        run: Ray Train's run configuration.
+        root: the folder that ``run`` sends to the workers; None where it sends none.
+        storage: the run's folder; None where everything stays where the script writes it.
+        loss_scale: ``auto``, ``transformers``, or None to leave it and tell the user.
+        sinks: who is told what happens, on the driver.
+    """
+
+    target: str
+    module: bool
+    arguments: list[str]
+    scaling: ScalingConfig | None
+    run: RunConfig
+    root: str | None = None
+    storage: Store | None = None
+    loss_scale: str | None = None
+    sinks: list[Sink] = field(default_factory=list)
+    _name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _started: float = field(default_factory=time.time)
+
+    @property
+    def loop(self) -> Callable[[dict[str, Any]], None]:
+        """What Ray Train runs on every worker."""
+        return script_loop
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether its trainings keep checkpoints."""
+        return True
+
+    def sizes(self, scaling: ScalingConfig) -> list[int]:
+        """Return the one number of workers: what a step's batch is, the script decides."""
+        return [scaling.max_workers]
+
+    def order(self, scaling: ScalingConfig) -> ScriptOrder:
+        """Return what every rank is told."""
+        resume = bool(os.environ.get(RESUME_VARIABLE))
+        return ScriptOrder(
+            target=self.target,
+            module=self.module,
+            arguments=self.arguments,
+            directory=os.getcwd(),
+            root=self.root,
+            node=ray.get_runtime_context().get_node_id(),
+            storage=self.storage,
+            run=self._name,
+            # What an earlier run has left belongs to the one that goes on with it.
+            started=0.0 if resume else self._started,
+            resume=resume,
+            allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),
+            preemptions=watches_preemptions(scaling),
+            loss_scale=self.loss_scale,
+            use_cpu=not scaling.use_gpu,
+            environment=travelling_variables(),
+        )

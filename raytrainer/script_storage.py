@@ -1,0 +1,94 @@
+"""Where the files of a script's run go, when it has a storage and when it has none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from raytrainer.checkpoints import Store, join
+from raytrainer.outbox import Outbox
+from raytrainer.script_order import ScriptOrder
+
+# Below an output_dir, what is kept as checkpoints, or is on its way there.
+_CHECKPOINTS = re.compile(r"checkpoint-\d+|\.rank-\d+|\.fetched")
+
+
+class Places:
+    """Worker: without a storage everything is where the script writes it; with one, each ``output_dir`` is in it too.
+
+    Args:
+        order: the script's.
+
+    Attributes:
+        output_dirs: those of the training arguments that the script has made, absolute, in order.
+    """
+
+    def __init__(self, order: ScriptOrder) -> None:
+        self.output_dirs: list[str] = []
+        self._storage, self._start, self._started = order.storage, os.getcwd(), order.started
+        in_place = order.storage is not None and order.storage.local
+        self.logs = order.storage.folder / "logs" if in_place else Path(tempfile.mkdtemp(prefix="raytrainer-"))  # type: ignore[union-attr]  # in_place
+
+    def note(self, output_dir: str) -> None:
+        """Remember where the script writes."""
+        folder = os.path.abspath(output_dir)
+        if folder not in self.output_dirs:
+            self.output_dirs.append(folder)
+
+    def mirror(self, output_dir: str) -> Store:
+        """Return where a folder's checkpoints are, and at the end all else that the run has left in it."""
+        folder = os.path.abspath(output_dir)
+        if self._storage is None:
+            return Store(folder)
+        name = os.path.relpath(folder, self._start)
+        if name.split(os.sep)[0] in (os.curdir, os.pardir):
+            name = os.path.basename(folder)
+        return Store(join(self._storage.path, *name.split(os.sep)), self._storage.filesystem)
+
+    def bring_files(self, outbox: Outbox) -> None:
+        """Copy what the run has left in its folders into the storage; where that fails the user is told."""
+        if self._storage is None:
+            return
+        for folder in self.output_dirs:
+            store = self.mirror(folder)
+            if store.local and store.folder.resolve() == Path(folder).resolve():
+                continue
+            with _told(outbox, folder, store.path):
+                for name in _left(Path(folder), self._started):
+                    store.copy(Path(folder, name), name)
+
+    def bring_logs(self, files: Iterable[Path], outbox: Outbox) -> None:
+        """Put this rank's logs where the run's are; without a storage that is in the first ``output_dir``."""
+        for file in sorted(set(files)):
+            if self._storage is None and self.output_dirs:
+                target = Path(self.output_dirs[0], "logs", file.name)
+                with _told(outbox, str(file), str(target)):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(file, target)
+            elif self._storage is not None and not self._storage.local:
+                with _told(outbox, str(file), self._storage.path):
+                    self._storage.copy(file, f"logs/{file.name}")
+
+
+def _left(folder: Path, since: float) -> Iterator[str]:
+    """Name the files below a folder that are not older, without checkpoints."""
+    for root, folders, files in os.walk(folder):
+        if Path(root) == folder:
+            folders[:] = [name for name in folders if not _CHECKPOINTS.fullmatch(name)]
+        for name in files:
+            if os.path.getmtime(os.path.join(root, name)) >= since:
+                yield Path(root, name).relative_to(folder).as_posix()
+
+
+@contextlib.contextmanager
+def _told(outbox: Outbox, what: str, where: str) -> Iterator[None]:
+    # The script has done its work, and what could not be copied is still where it was written.
+    try:
+        yield
+    except OSError as error:
+        outbox.warn(f"{what} could not be copied to {where}: {error}")

@@ -1,0 +1,1 @@
+"""A package whose module ``train`` is run with ``python -m``."""
