@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from raytrainer.errors import Problem, TrainingFailed, UserError
+
+app = typer.Typer(
+    help="HuggingFace trainers on Ray Train workers.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,57 +30,202 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
     """
-    parser = argparse.ArgumentParser(prog="raytrainer", description="HuggingFace trainers on Ray Train workers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    resume = commands.add_parser(
-        "resume",
-        help="go on with a run that was interrupted, killed, or failed",
-        description="Start the program of a run again, in the folder it was started in; its training goes on from the"
-        " newest checkpoint that is good. A finished run is left as it is.",
-        epilog="example: raytrainer resume out; raytrainer resume s3://bucket/runs/dates",
-    )
-    resume.add_argument("run", metavar="RUN", help="the run's folder: output_dir, or storage_path/name")
-    resume.add_argument(
-        "--allow-changes", action="store_true", help="go on though model, data or their order are others now"
-    )
-    given = parser.parse_args(arguments)
-    return _resume(given.run, given.allow_changes)
-
-
-def _resume(run: str, allow_changes: bool) -> int:
-    from raytrainer.checkpoints import Store
-    from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, RESUME_VARIABLE, read_record
-
-    folder = run if "://" in run else os.path.abspath(os.path.expanduser(run))
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        record = read_record(Store(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return _mistake(f"RUN = {run!r}: there is no run.json in it", "the folder that the run printed: its output_dir")
-    except (OSError, ValueError) as error:
-        return _mistake(f"RUN = {run!r}: its run.json cannot be read: {error}", "the folder of a run of raytrainer")
-    if record.state == "finished":
-        print(f"{run} is finished: step {record.step} of {record.max_steps}")
-        return 0
-    if record.command is None:
-        reason = "it was started in a notebook or an interactive session, so there is no command to repeat"
-        return _mistake(f"RUN = {run!r}: {reason}", "there: trainer.train(resume_from_checkpoint=True)")
-    if not os.path.isdir(record.directory):
-        reason = f"it was started in {record.directory}, which is not on this machine"
-        return _mistake(f"RUN = {run!r}: {reason}", "call this where that folder is")
-    os.chdir(record.directory)
-    os.environ[RESUME_VARIABLE] = folder
-    if allow_changes:
-        os.environ[ALLOW_CHANGES_VARIABLE] = "1"
-    print(f"{run}: {record.state} at step {record.step} of {record.max_steps}", file=sys.stderr, flush=True)
-    # In place of this process: Ctrl-C, output and exit status are the program's own.
+        app(given, prog_name="raytrainer")
+    except UserError as error:
+        print(f"raytrainer{' ' + given[0] if given else ''}: {error}", file=sys.stderr)
+        return 2
+    except TrainingFailed as error:
+        print(f"raytrainer {given[0]}: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+@app.callback()
+def _program() -> None:
+    # With a callback typer keeps the commands' names even where there is one only.
+    pass
+
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The config, a YAML file.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings that count more than the file's.", show_default=False),
+]
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="The Ray cluster; by default RAY_ADDRESS, else a Ray of its own.", show_default=False
+    ),
+]
+
+
+@app.command(
+    "train", epilog="example: raytrainer train examples/seq2seq.yaml training.learning_rate=1e-3 scaling.num_workers=4"
+)
+def _train(config: ConfigFile, settings: Settings = None, address: Address = None) -> None:
+    """Run a config: train, evaluate, save the model.
+
+    The run's folder is run.storage_path/name. It has the config in full, the checkpoints, the model and outcome.json.
+    """
+    from raytrainer.config.loading import load_config
+
+    loaded = load_config(config, settings or [])
+    from raytrainer.config.schema import Script
+    from raytrainer.launch.train import train, train_script
+
+    if isinstance(loaded.config, Script):
+        raise typer.Exit(train_script(loaded.config, address))
+    train(loaded.config, loaded.yaml(), address)
+
+
+@app.command("check", epilog="example: raytrainer check examples/seq2seq.yaml --timed")
+def _check(
+    config: ConfigFile,
+    settings: Settings = None,
+    timed: Annotated[
+        bool, typer.Option("--timed", help="Train a few steps and tell how long all of them take.")
+    ] = False,
+    address: Address = None,
+) -> None:
+    """See everything about a run that can be known before it costs anything.
+
+    Cluster, storage on every node, MLflow, data, model, precision, memory, batch, steps: a line each, with a verdict.
+    The data that was prepared is kept for the run. The exit status is 2 where something failed.
+    """
+    from raytrainer.config.loading import load_config
+
+    loaded = load_config(config, settings or [])
+    from raytrainer.config.schema import Script
+    from raytrainer.launch.check import check
+
+    if isinstance(loaded.config, Script):
+        reason, fix = "what a script does is known when it runs", "raytrainer train, or task: or trainer: in its place"
+        raise UserError(Problem("script", loaded.config.script, reason, fix))
+
+    raise typer.Exit(check(loaded.config, timed, address))
+
+
+@app.command("resume", epilog="example: raytrainer resume runs/dates; raytrainer resume s3://bucket/runs/dates")
+def _resume(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The run's folder: output_dir, or storage_path/name.", show_default=False),
+    ],
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on though model, data or their order are others now.")
+    ] = False,
+) -> None:
+    """Go on with a run that was interrupted, killed, or failed.
+
+    Starts the program of the run again, in the folder it was started in; its training goes on from the newest
+    checkpoint that is good. A finished run is left as it is.
+    """
+    from raytrainer.launch.resume import resume
+
+    resume(run, allow_changes)
+
+
+@app.command("schema", epilog="example: raytrainer schema --output raytrainer.schema.json")
+def _schema(
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON schema of config files, with the training arguments of the transformers that is installed.
+
+    With it an editor completes and checks a config. One that uses yaml-language-server reads where the schema is from
+    the config's first line:
+
+    `# yaml-language-server: $schema=raytrainer.schema.json`
+    """
+    import json
+
+    from raytrainer.config.json_schema import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    if output is None:
+        print(text)
+        return
     try:
-        os.execvp(record.command[0], record.command)
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
     except OSError as error:
-        reason = f"{record.command[0]} cannot be run here: {error.strerror}"
-        again = f"{RESUME_VARIABLE}={shlex.quote(folder)} and its run.json's command, with another program in its place"
-        return _mistake(f"RUN = {run!r}: {reason}", again)
+        reason = f"it cannot be written: {error.strerror}"
+        raise UserError(Problem("--output", output, reason, "the path of a file, in a folder that is there")) from None
 
 
-def _mistake(what: str, instead: str) -> int:
-    print(f"raytrainer resume: {what}\n  Instead: {instead}", file=sys.stderr)
-    return 2
+@app.command(
+    "run",
+    epilog="examples: raytrainer run -n 4 --use-gpu train.py --output_dir out;"
+    " raytrainer run -n 2 --storage-path s3://bucket/runs --name glue -m package.train args.json",
+    context_settings={"allow_interspersed_args": False},
+)
+def _run(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A Python file; with -m, a module's name.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS...", help="The script's own.", show_default=False)
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option("-n", "--num-workers", help="Workers; by default one a GPU of the cluster, without GPUs one."),
+    ] = None,
+    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="A GPU for every worker.")] = False,
+    cpus_per_worker: Annotated[
+        float | None, typer.Option("--cpus-per-worker", help="CPU slots of a worker, by default 1.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="SCRIPT is a module's name, as for python -m.")] = False,
+    storage_path: Annotated[
+        str | None,
+        typer.Option("--storage-path", help="Folder or URI that gets checkpoints, output_dir and logs of the run."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The run's folder in the storage.")] = None,
+    max_failures: Annotated[
+        int, typer.Option("--max-failures", help="How often to go on after a failure; -1 for ever.")
+    ] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="The Ray cluster; by default RAY_ADDRESS, else a Ray of its own."),
+    ] = None,
+    loss_scale: Annotated[
+        str | None,
+        typer.Option("--loss-scale", help="auto corrects models that ignore num_items_in_batch; or transformers."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--mlflow-tracking-uri", help="By default MLFLOW_TRACKING_URI, else ./mlflow.db.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--mlflow-experiment", help="By default MLFLOW_EXPERIMENT_NAME.")
+    ] = None,
+    no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Record nothing in MLflow.")] = False,
+) -> None:
+    """Run a Trainer script on Ray workers, unchanged, as torchrun does on one machine.
+
+    Every worker runs it as `__main__` with its own arguments. Its metrics and checkpoints are reported, a training
+    whose worker dies goes on from the newest checkpoint (--max-failures), and rank 0's output is shown as it is
+    written. The exit status is the script's.
+    """
+    variables = {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_EXPERIMENT_NAME": experiment}
+    os.environ.update({name: value for name, value in variables.items() if value is not None})
+    from raytrainer.launch.script import run_script
+    from raytrainer.launch.script_call import ScriptCall
+
+    call = ScriptCall(
+        script=script,
+        module=module,
+        arguments=arguments or [],
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        cpus_per_worker=cpus_per_worker,
+        storage_path=storage_path,
+        name=name,
+        max_failures=max_failures,
+        address=address,
+        loss_scale=loss_scale,
+        mlflow=not no_mlflow,
+    )
+    raise SystemExit(run_script(call))

@@ -31,6 +31,14 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def address(ray_cluster: None) -> str:
+    """The address of the session's Ray, for programs of their own."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what libraries write into the home folder (Ray's token, caches) out of the user's."""

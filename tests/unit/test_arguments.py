@@ -14,7 +14,8 @@ from accelerate.state import PartialState
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from raytrainer import RaySeq2SeqTrainingArguments, RayTrainingArguments
-from raytrainer.arguments import field_values, on_this_machine, rebuild
+from raytrainer.arguments import field_values, rebuild
+from raytrainer.checkpoints import on_this_machine
 from raytrainer.where import here, on_driver
 
 FOR_A_GPU: dict[str, Any] = {

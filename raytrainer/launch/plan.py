@@ -1,0 +1,181 @@
+"""What a config comes to before anything is started: Ray Train's configurations, training arguments, the job."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+from raytrainer import shipping
+from raytrainer.arguments import RaySeq2SeqTrainingArguments, RayTrainingArguments, field_values
+from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.config.schema import OwnTrainer
+from raytrainer.config.section import Common, Scaling, Trained
+from raytrainer.deepspeed_config import config_for, read_config
+from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.keeping import checkpoint_store, keep, run_folder
+from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.resuming import Recovery
+from raytrainer.run import Job
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
+from raytrainer.tasks.factory import TaskFactory
+from raytrainer.tasks.own import OwnFactory
+from raytrainer.tracking import Target, tracking_target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config, and what it comes to.
+
+    Args:
+        config: the config.
+        run: Ray Train's run configuration.
+        scaling: Ray Train's scaling configuration, None for what the cluster has.
+        folder: the run's.
+        arguments: the training arguments, as this machine can build them.
+        tracking: where the run is recorded, None for nowhere.
+    """
+
+    config: Trained
+    run: RunConfig
+    scaling: ScalingConfig | None
+    folder: Store
+    arguments: Any
+    tracking: Target | None
+
+
+def plan(config: Trained) -> Plan:
+    """Work out what a config comes to; starts nothing.
+
+    Raises:
+        UserError: settings that do not fit each other.
+    """
+    run = run_config(config)
+    folder = run_folder(run, "")
+    arguments = training_arguments(config, folder)
+    tracking = tracking_target(arguments, mlflow_environment(config), os.getcwd())
+    return Plan(config, run, scaling_config(config.scaling), folder, arguments, tracking)
+
+
+def run_config(config: Trained) -> RunConfig:
+    """Return Ray Train's run configuration of a config."""
+    asked = config.run
+    checkpoints = None
+    if asked.keep is not None:
+        if asked.keep.best:
+            metric = config.training["metric_for_best_model"]
+            greater = config.training.get("greater_is_better")
+            greater = not str(metric).endswith("loss") if greater is None else greater
+            checkpoints = CheckpointConfig(asked.keep.best, metric, "max" if greater else "min")
+        else:
+            checkpoints = CheckpointConfig(asked.keep.last)
+    return RunConfig(
+        name=config.name,
+        storage_path=on_this_machine(asked.storage_path),
+        failure_config=FailureConfig(max_failures=asked.max_failures),
+        checkpoint_config=checkpoints,
+        logging_config=LoggingConfig(log_level="WARNING"),
+    )
+
+
+def scaling_config(asked: Scaling) -> ScalingConfig | None:
+    """Return Ray Train's scaling configuration, None for what the cluster has."""
+    values = {name: value for name, value in asked.model_dump().items() if value is not None}
+    if asked.num_workers is None and not (asked.use_gpu or asked.use_tpu):
+        return None
+    if isinstance(asked.num_workers, list):
+        values["num_workers"] = tuple(asked.num_workers)
+    try:
+        return ScalingConfig(**values)
+    except ValueError as error:
+        fix = "what ray.train.ScalingConfig takes, for example {num_workers: 2, use_gpu: true}"
+        raise ArgumentsError(Problem("scaling", values, str(error), fix)) from error
+
+
+def training_arguments(config: Trained, folder: Store) -> Any:
+    """Build the training arguments of a config on this machine.
+
+    Raises:
+        UserError: they do not fit each other.
+    """
+    local = str(folder.folder) if folder.local else os.path.join(tempfile.gettempdir(), "raytrainer", config.name)
+    generates = getattr(config, "task", None) == "seq2seq" or _seq2seq_fields(config)
+    kind = RaySeq2SeqTrainingArguments if generates else RayTrainingArguments
+    given = dict(config.training)
+    report_to = given.pop("report_to", None) or []
+    report_to = [report_to] if isinstance(report_to, str) else report_to
+    report_to = [name for name in report_to if name not in ("mlflow", "none", "all")]
+    if config.run.keep is not None:
+        given["save_total_limit"] = config.run.keep.last
+    if config.mlflow is not None:
+        report_to.append("mlflow")
+        given["run_name"] = config.mlflow.run_name or given.get("run_name") or config.name
+    try:
+        return kind(output_dir=local, report_to=report_to or "none", **given)
+    except (ValueError, TypeError, ImportError) as error:
+        fix = f"fields that transformers' {kind.__name__.removeprefix('Ray')} takes together"
+        raise ArgumentsError(Problem("training", config.training, str(error), fix)) from error
+
+
+def mlflow_environment(config: Common) -> dict[str, str]:
+    """Return the environment with what the config says of MLflow, by the variables that MLflow knows."""
+    asked = config.mlflow
+    if asked is None:
+        return dict(os.environ)
+    said = {"MLFLOW_TRACKING_URI": asked.tracking_uri, "MLFLOW_EXPERIMENT_NAME": asked.experiment}
+    said["MLFLOW_TAGS"] = json.dumps(asked.tags) if asked.tags else None
+    return {**os.environ, **{name: value for name, value in said.items() if value is not None}}
+
+
+def job_of(planned: Plan, resume: bool) -> Job:
+    """Return the job that trains a config.
+
+    Args:
+        planned: the config.
+        resume: whether to go on from the run's checkpoints.
+    """
+    config, run, arguments, folder = planned.config, planned.run, planned.arguments, planned.folder
+    factory: Any
+    if isinstance(config, OwnTrainer):
+        factory = OwnFactory(config, folder)
+        if (modules := folder_to_send(None)) is not None:
+            run = dataclasses.replace(run, worker_runtime_env={"working_dir": send(modules)})
+    else:
+        cache = config.data.cache or join(str(run.storage_path), "cache")  # type: ignore[attr-defined]  # a task has it
+        factory = TaskFactory(config, folder, Store(on_this_machine(cache)))  # type: ignore[arg-type]  # it is a task
+    values = {**field_values(arguments), "output_dir": arguments.output_dir}
+    values["deepspeed"] = config_for("train", read_config(values["deepspeed"]))
+    says = arguments.bf16 or arguments.fp16
+    return Job(
+        factory=factory,
+        arguments=(type(arguments), values),
+        attributes=shipping.Shipper().pack({}),
+        action="train",
+        call=shipping.Shipper().pack(((), {"resume_from_checkpoint": True} if resume else {})),
+        scaling=planned.scaling,
+        run=run,
+        precision=config.precision or (None if says else "auto"),
+        loss_scale=config.loss_scale,
+        global_train_batch_size=config.global_train_batch_size,
+        recovery=Recovery(
+            store=checkpoint_store(run, arguments.output_dir),
+            run=uuid.uuid4().hex,
+            keep=keep(arguments, run),
+            allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),
+        ),
+        finish=factory.finish,
+    )
+
+
+def _seq2seq_fields(config: Trained) -> bool:
+    every, plain = (
+        {field.name for field in dataclasses.fields(kind)} for kind in (Seq2SeqTrainingArguments, TrainingArguments)
+    )
+    return bool((every - plain) & config.training.keys())

@@ -1,0 +1,55 @@
+"""``raytrainer resume``: the program of a run, once more, in this process's place."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from raytrainer.errors import Problem, UserError
+
+
+def resume(run: str, allow_changes: bool) -> None:
+    """Become the program of a run that was interrupted, killed, or failed; returns where the run is finished.
+
+    Args:
+        run: the run's folder, a path or a URI.
+        allow_changes: whether to go on though model, data or their order are others now.
+
+    Raises:
+        UserError: there is no run in the folder, or none that can be started from here.
+    """
+    from raytrainer.checkpoints import Store
+    from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, RESUME_VARIABLE, read_record
+
+    def mistake(reason: str, fix: str) -> UserError:
+        return UserError(Problem("RUN", run, reason, fix))
+
+    folder = run if "://" in run else os.path.abspath(os.path.expanduser(run))
+    try:
+        record = read_record(Store(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        raise mistake("there is no run.json in it", "the folder that the run printed: its output_dir") from None
+    except (OSError, ValueError) as error:
+        raise mistake(f"its run.json cannot be read: {error}", "the folder of a run of raytrainer") from error
+    if record.state == "finished":
+        print(f"{run} is finished: step {record.step} of {record.max_steps}")
+        return
+    if record.command is None:
+        reason = "it was started in a notebook or an interactive session, so there is no command to repeat"
+        raise mistake(reason, "there: trainer.train(resume_from_checkpoint=True)")
+    if not os.path.isdir(record.directory):
+        reason = f"it was started in {record.directory}, which is not on this machine"
+        raise mistake(reason, "call this where that folder is")
+    os.chdir(record.directory)
+    os.environ[RESUME_VARIABLE] = folder
+    if allow_changes:
+        os.environ[ALLOW_CHANGES_VARIABLE] = "1"
+    print(f"{run}: {record.state} at step {record.step} of {record.max_steps}", file=sys.stderr, flush=True)
+    # In place of this process: Ctrl-C, output and exit status are the program's own.
+    try:
+        os.execvp(record.command[0], record.command)
+    except OSError as error:
+        reason = f"{record.command[0]} cannot be run here: {error.strerror}"
+        again = f"{RESUME_VARIABLE}={shlex.quote(folder)} and its run.json's command, with another program in its place"
+        raise mistake(reason, again) from error

@@ -1,0 +1,137 @@
+"""``raytrainer train``: a config becomes a run, and leaves its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, replace
+
+from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.config.schema import Script
+from raytrainer.config.section import Common, Trained
+from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.events import Began, Event
+from raytrainer.launch.cheap import connect, raise_cheap
+from raytrainer.launch.outcome import Told, outcome_of, summary
+from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config
+from raytrainer.launch.script import run_script
+from raytrainer.launch.script_call import ScriptCall
+from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
+from raytrainer.tracking import open_tracker
+from raytrainer.watching import sweep, watched_fit
+
+
+def train(config: Trained, resolved: str, address: str | None = None) -> Told | None:
+    """Run a config: train, evaluate, test, save.
+
+    Args:
+        config: what to run.
+        resolved: the config in full as YAML, for the run's folder.
+        address: the Ray cluster's; None for ``RAY_ADDRESS``, else a Ray of its own.
+
+    Returns:
+        What it came to; None where the run was finished already.
+
+    Raises:
+        UserError: a mistake that was found before the first step.
+        Exception: as :func:`raytrainer.run.fit`.
+    """
+    planned = plan(config)
+    folder = planned.folder
+    resume = what_to_resume(config, folder)
+    if resume is None:
+        return None
+    connect(planned, address)
+    raise_cheap(planned)
+    tracker = open_tracker(planned.tracking) if planned.tracking is not None else None
+    job = replace(job_of(planned, resume), sinks=[_ConfigKeeper(folder, resolved)])
+    try:
+        outcome = watched_fit(job, tracker, folder)
+    finally:
+        sweep(str(planned.run.storage_path), config.name)
+    told = outcome_of(outcome, folder, tracker)
+    folder.write("outcome.json", (json.dumps(asdict(told), indent=1) + "\n").encode())
+    folder.write("trainer_state.json", (json.dumps(outcome.state, indent=1) + "\n").encode())
+    print(summary(told, tracker))
+    return told
+
+
+class _ConfigKeeper:
+    """Driver: a sink that writes the config beside the run, once there is one."""
+
+    def __init__(self, folder: Store, text: str) -> None:
+        self._folder, self._text = folder, text
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, Began):
+            with contextlib.suppress(OSError):  # as for run.json: a storage that fails for a moment stops nothing
+                self._folder.write("config.yaml", self._text.encode())
+
+    def close(self, error: BaseException | None) -> None:
+        pass
+
+
+def train_script(config: Script, address: str | None = None) -> int:
+    """Run the script of a config on every worker.
+
+    Args:
+        config: names the script.
+        address: the Ray cluster's; None for ``RAY_ADDRESS``, else a Ray of its own.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: a mistake that was found before the script's first step.
+    """
+    storage = on_this_machine(config.run.storage_path)
+    folder = Store(join(storage, config.name))
+    resume = what_to_resume(config, folder)
+    if resume is None:
+        return 0
+    if resume:
+        os.environ[RESUME_VARIABLE] = folder.path
+    os.environ.update(mlflow_environment(config))
+    call = ScriptCall(
+        script=config.script,
+        module=False,
+        arguments=config.args,
+        storage_path=storage,
+        name=config.name,
+        max_failures=config.run.max_failures,
+        address=address,
+        mlflow=config.mlflow is not None,
+        scaling=scaling_config(config.scaling),
+    )
+    return run_script(call)
+
+
+def what_to_resume(config: Common, folder: Store) -> bool | None:
+    """Decide what becomes of a run that is there already.
+
+    Returns:
+        Whether to go on from its checkpoints; None where it is finished and nothing is to be done.
+
+    Raises:
+        UserError: it shall not be touched.
+    """
+    try:
+        record = read_record(folder)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        record = None
+    state = f"{record.state} at step {record.step} of {record.max_steps}" if record else "unreadable"
+    existing = "resume" if asked_to_resume(folder.path) else config.run.existing
+    if existing == "replace":
+        folder.delete()
+        return False
+    if existing == "resume":
+        if record is not None and record.state == "finished":
+            print(f"{folder.path} is finished: step {record.step} of {record.max_steps}")
+            return None
+        # The run may have been stopped before its first checkpoint.
+        return bool(Store(join(folder.path, "checkpoints"), folder.filesystem).manifests())
+    fix = "run.existing=resume to go on with it, run.existing=replace to delete it, or another name"
+    raise ArgumentsError(Problem("name", config.name, f"there is a run of that name, {state}: {folder.path}", fix))
