@@ -24,13 +24,18 @@ def connect(cpus_needed: int, address: str | None = None) -> None:
         address: of the cluster, in the place of ``RAY_ADDRESS``.
 
     Raises:
-        ConnectionError: nobody answers at the address.
+        ResourcesError: there is no cluster at the address.
     """
     if ray.is_initialized():
         return
-    if address := address or os.environ.get("RAY_ADDRESS"):
-        _knock(address)
-        ray.init(address=address)
+    if there := address or os.environ.get("RAY_ADDRESS"):
+        try:
+            _knock(there)
+            ray.init(address=there)
+        except (ConnectionError, ValueError) as error:
+            setting = "--address" if address else "RAY_ADDRESS"
+            fix = "the address that ray start printed, or none to start Ray on this machine"
+            raise ResourcesError(Problem(setting, there, str(error).splitlines()[0], fix)) from error
         return
     # "local": without an address Ray joins a cluster that somebody else left on this machine.
     ray.init(address="local", num_cpus=max(os.cpu_count() or 1, cpus_needed), include_dashboard=False)

@@ -37,19 +37,28 @@ def open_run(target: Target) -> TrackedRun:
 
 
 def check_store(target: Target) -> None:
-    """Find out before any worker starts whether the run that a target names could be opened.
+    """Find out before any worker starts whether the run that a target names could be opened; makes nothing.
 
     Args:
-        target: where to; its experiment is made where there is none.
+        target: where to.
 
     Raises:
         UserError: as :func:`open_run` does.
     """
+    uri = target.tracking_uri
+    file = Path(uri.partition(":///")[2].partition("?")[0]) if uri.startswith("sqlite") else None
+    if file is not None and not file.exists() and not target.run_id:
+        # MLflow would make the database.
+        if not os.access(file.parent, os.W_OK):
+            raise UserError(_unusable(uri, OSError(f"there is no folder {file.parent} that can be written to")))
+        return
     with _store(target) as client:
         if target.run_id:
             _get_run(client, target.run_id, "MLFLOW_RUN_ID")
-        else:
+        elif target.experiment_name is None:
             _experiment(client, target)
+        elif (found := client.get_experiment_by_name(target.experiment_name)) is not None:
+            _check_alive("MLFLOW_EXPERIMENT_NAME", target.experiment_name, found.lifecycle_stage)
 
 
 @contextlib.contextmanager
@@ -67,26 +76,6 @@ def _store(target: Target) -> Iterator[MlflowClient]:
     except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
         # The chain is cut: the messages below this one quote the address with its password.
         raise UserError(_unusable(target.tracking_uri, error)) from None
-
-
-def check_reachable(target: Target) -> None:
-    """See whether a run could be opened; makes nothing.
-
-    Args:
-        target: where to.
-
-    Raises:
-        UserError: the store cannot be reached or used.
-    """
-    uri = target.tracking_uri
-    file = Path(uri.partition(":///")[2].partition("?")[0]) if uri.startswith("sqlite") else None
-    if file is not None and not file.exists():
-        # MLflow would make the database.
-        if not os.access(file.parent, os.W_OK):
-            raise UserError(_unusable(uri, OSError(f"there is no folder {file.parent} that can be written to")))
-        return
-    with _store(target) as client:
-        client.search_experiments(max_results=1)
 
 
 def _create(client: MlflowClient, target: Target) -> Run:

@@ -9,23 +9,8 @@ from raytrainer import cluster
 from raytrainer.arguments import field_values
 from raytrainer.config.section import Trained
 from raytrainer.elastic import batch_problems, global_batch, group_sizes
-from raytrainer.errors import ArgumentsError, Problem, ResourcesError, UserError
+from raytrainer.errors import ArgumentsError, Problem, UserError
 from raytrainer.launch.plan import Plan
-
-
-def connect(planned: Plan, address: str | None) -> None:
-    """Connect to the cluster, or start a Ray here that has room for the plan.
-
-    Raises:
-        ResourcesError: there is no cluster at the address.
-    """
-    try:
-        cluster.connect(cluster.cpus(planned.scaling), address)
-    except (ConnectionError, ValueError) as error:
-        setting = "--address" if address else "RAY_ADDRESS"
-        seen = address or os.environ.get("RAY_ADDRESS")
-        fix = "the address that ray start printed, or none to start Ray on this machine"
-        raise ResourcesError(Problem(setting, seen, str(error).splitlines()[0], fix)) from error
 
 
 def cheap_problems(planned: Plan) -> Iterator[Problem]:

@@ -12,13 +12,13 @@ from raytrainer import cluster, shipping
 from raytrainer.config.section import Trained
 from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
-from raytrainer.launch.cheap import cheap_problems, connect
+from raytrainer.launch.cheap import cheap_problems
 from raytrainer.launch.nodes import storage_row
 from raytrainer.launch.plan import Plan, job_of, plan
 from raytrainer.launch.rows import Row, failed, print_rows
 from raytrainer.run import Outcome
 from raytrainer.tasks.inspection import Inspection, Inspector, Memory, Timing
-from raytrainer.tracking_open import check_reachable
+from raytrainer.tracking import check_store
 from raytrainer.tracking_target import masked
 from raytrainer.watching import sweep, watched_fit
 
@@ -48,7 +48,7 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
         return
     yield Row("training arguments", "ok", f"{len(config.training)} set, accepted by {_kind(planned)}")
     try:
-        connect(planned, address)
+        cluster.connect(cluster.cpus(planned.scaling), address)
     except UserError as error:
         yield failed("cluster", *error.problems)
         return
@@ -111,7 +111,7 @@ def _mlflow_row(planned: Plan) -> Row:
         return Row("MLflow", "ok", "off")
     uri = masked(planned.tracking.tracking_uri)
     try:
-        check_reachable(planned.tracking)
+        check_store(planned.tracking)
     except UserError as error:
         return failed("MLflow", *error.problems)
     return Row("MLflow", "ok", f"{uri}: reached from this machine, which writes it")

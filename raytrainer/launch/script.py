@@ -10,7 +10,7 @@ import tempfile
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
 from raytrainer import cluster
-from raytrainer.errors import ArgumentsError, Interrupted, Problem, ResourcesError, ScriptFailed, TrainingFailed
+from raytrainer.errors import ArgumentsError, Interrupted, ScriptFailed, TrainingFailed
 from raytrainer.launch.script_call import ScriptCall, problems
 from raytrainer.launch.script_records import Records, tracking_of
 from raytrainer.launch.script_sinks import Shown
@@ -75,13 +75,7 @@ def _scaling(call: ScriptCall) -> ScalingConfig | None:
 def _connect(call: ScriptCall) -> None:
     slots = 1.0 if call.cpus_per_worker is None else call.cpus_per_worker
     needed = math.ceil(slots * (call.num_workers or 1)) if call.scaling is None else cluster.cpus(call.scaling)
-    try:
-        cluster.connect(needed, call.address)
-    except (ConnectionError, ValueError) as error:
-        setting = "--address" if call.address else "RAY_ADDRESS"
-        seen = call.address or os.environ.get("RAY_ADDRESS")
-        fix = "the address that ray start printed, or none to start Ray on this machine"
-        raise ResourcesError(Problem(setting, seen, str(error).splitlines()[0], fix)) from error
+    cluster.connect(needed, call.address)
 
 
 def _job(call: ScriptCall, scaling: ScalingConfig | None, scratch: str, records: Records) -> ScriptJob:

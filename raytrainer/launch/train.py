@@ -7,12 +7,13 @@ import json
 import os
 from dataclasses import asdict, replace
 
+from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Common, Trained
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
-from raytrainer.launch.cheap import connect, raise_cheap
+from raytrainer.launch.cheap import raise_cheap
 from raytrainer.launch.outcome import Told, outcome_of, summary
 from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config
 from raytrainer.launch.script import run_script
@@ -42,7 +43,7 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
     resume = what_to_resume(config, folder)
     if resume is None:
         return None
-    connect(planned, address)
+    cluster.connect(cluster.cpus(planned.scaling), address)
     raise_cheap(planned)
     tracker = open_tracker(planned.tracking) if planned.tracking is not None else None
     job = replace(job_of(planned, resume), sinks=[_ConfigKeeper(folder, resolved)])

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from raytrainer.contract import sample_batch
 from raytrainer.contract.traceless import model_untouched
+from raytrainer.ranks import gather
 
 _TIMED_STEPS, _WARM_UP_STEPS = 8, 3
 
@@ -216,12 +216,7 @@ class _StepWatch(TrainerCallback):
 
 def _fullest(memory: Memory) -> Memory:
     """Return the memory of the worker that has least to spare."""
-    if not dist.is_initialized():
-        return memory
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, memory)
-    fullest: Memory = min(everyone, key=lambda one: one.device - one.needed)
-    return fullest
+    return min(gather(memory), key=lambda one: one.device - one.needed)
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
-import torch.distributed as dist
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from raytrainer.checkpoints import Store
 from raytrainer.errors import Problem, ResourcesError
 from raytrainer.outbox import Outbox
+from raytrainer.ranks import gather
 from raytrainer.tasks.cache import Cache, key_of
 from raytrainer.tasks.models import image_processor_of, tokenizer_of
 from raytrainer.tasks.reading import read, require_columns
@@ -57,12 +57,7 @@ def prepared_for(task: TaskOf, store: Store, arguments: TrainingArguments) -> Pr
 
     datasets.disable_progress_bars()
     cache = Cache(store, from_rank_0(prepare))
-    seen = [cache.has()]
-    if dist.is_initialized():
-        everywhere: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everywhere, cache.has())
-        seen = everywhere
-    if not all(seen):
+    if not all(gather(cache.has())):
         reason = "there are workers on several machines, and not all of them see what is written there"
         fix = "run.storage_path: s3://bucket/runs, or a folder that the machines share"
         raise ResourcesError(Problem("data.cache", store.path, reason, fix))

@@ -17,7 +17,7 @@ from raytrainer.errors import Problem, UserError
 from raytrainer.launch.cadence import cadence_rows, times
 from raytrainer.launch.rows import Row, failed, print_rows
 from raytrainer.tasks.inspection import Inspection, Inspector
-from raytrainer.tracking_open import check_reachable
+from raytrainer.tracking import check_store
 from raytrainer.tracking_target import Target
 
 
@@ -146,9 +146,9 @@ def test_the_table() -> None:
 
 
 def test_mlflow_is_reached_and_nothing_made(tmp_path: Path) -> None:
-    check_reachable(Target(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    check_store(Target(f"sqlite:///{tmp_path / 'mlflow.db'}"))
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="there is no folder"):
-        check_reachable(Target(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}"))
+        check_store(Target(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}"))
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
-        check_reachable(Target("http://127.0.0.1:9"))
+        check_store(Target("http://127.0.0.1:9"))
