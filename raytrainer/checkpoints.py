@@ -240,8 +240,13 @@ class Store:
             FileNotFoundError: there is none.
         """
         system, root = self._place
-        here = filesystems.LocalFileSystem()
-        filesystems.copy_files(posixpath.join(root, name), str(target), system, here, use_threads=False)
+        source, here = posixpath.join(root, name), filesystems.LocalFileSystem()
+        # File by file: an object store need not know of the folders in it, and copying one would not make them.
+        for info in system.get_file_info(filesystems.FileSelector(source, recursive=True)):
+            if info.type == filesystems.FileType.File:
+                file = target / posixpath.relpath(info.path, source)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                filesystems.copy_files(info.path, str(file), system, here, use_threads=False)
 
     def delete(self) -> None:
         """Delete the folder and all that is in it; none does no harm."""

@@ -37,20 +37,12 @@ def script(view: View) -> Iterator[Finding]:
 
 
 def kept(view: View) -> Iterator[Finding]:
-    """One setting says which checkpoints stay; the best ones need an evaluation to tell."""
+    """One setting says which checkpoints stay."""
     if not view.has("run", "keep"):
         return
     if view.has("training", "save_total_limit"):
         fix = f"run.keep alone, for example keep: {{last: {view('training', 'save_total_limit')}}}"
         yield ("training", "save_total_limit"), "run.keep says which checkpoints stay", fix
-    if not view("run", "keep", "best", default=0):
-        return
-    if not view.has("training", "metric_for_best_model"):
-        reason = "nothing says which checkpoints are the best"
-        yield ("run", "keep", "best"), reason, "training.metric_for_best_model: loss beside it, or best: 0"
-    elif view.training("eval_strategy") == "no":
-        reason = "without an evaluation no checkpoint is better than another"
-        yield ("run", "keep", "best"), reason, "training.eval_strategy: steps beside it, or best: 0"
 
 
 def model_source(view: View) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ class Keep(Section):
     last: Annotated[int, Field(ge=1)] = 1
     """The newest ones."""
     best: Annotated[int, Field(ge=0)] = 0
-    """The best ones by training.metric_for_best_model, beside the newest."""
+    """The best ones, beside the newest: by training.metric_for_best_model, without it by the evaluation's loss."""
 
 
 class Storage(Section):

@@ -46,6 +46,13 @@ def _missing_files(config: Trained) -> Iterator[Problem]:
                 yield Problem(f"data.{split}", path, "there is no such file", near)
 
 
+def without_effect(planned: Plan) -> Iterator[str]:
+    """Find settings that a run is right with and that do nothing."""
+    keep = planned.config.run.keep
+    if keep is not None and keep.best and planned.arguments.eval_strategy.value == "no":
+        yield f"run.keep.best = {keep.best} does nothing: training.eval_strategy is no, so none is better than another"
+
+
 def raise_cheap(planned: Plan) -> None:
     """Raise what :func:`cheap_problems` finds."""
     if problems := list(cheap_problems(planned)):

@@ -12,7 +12,7 @@ from raytrainer import cluster, shipping
 from raytrainer.config.section import Trained
 from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
-from raytrainer.launch.cheap import cheap_problems
+from raytrainer.launch.cheap import cheap_problems, without_effect
 from raytrainer.launch.nodes import storage_row
 from raytrainer.launch.plan import Plan, job_of, plan
 from raytrainer.launch.rows import Row, failed, print_rows
@@ -59,6 +59,7 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
         yield failed("cluster and data files", *wrong)
     else:
         yield Row("cluster", "ok", f"{scaling.num_workers} worker(s); the cluster has {supply}")
+    yield from (Row("settings", "warning", line) for line in without_effect(planned))
     yield storage_row(str(planned.run.storage_path))
     yield _mlflow_row(planned)
     if wrong:

@@ -70,7 +70,7 @@ def run_config(config: Trained) -> RunConfig:
     checkpoints = None
     if asked.keep is not None:
         if asked.keep.best:
-            metric = config.training["metric_for_best_model"]
+            metric = config.training.get("metric_for_best_model", "loss")
             greater = config.training.get("greater_is_better")
             greater = not str(metric).endswith("loss") if greater is None else greater
             checkpoints = CheckpointConfig(asked.keep.best, metric, "max" if greater else "min")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 
 from raytrainer import cluster
@@ -13,7 +14,7 @@ from raytrainer.config.schema import Script
 from raytrainer.config.section import Common, Trained
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
-from raytrainer.launch.cheap import raise_cheap
+from raytrainer.launch.cheap import raise_cheap, without_effect
 from raytrainer.launch.outcome import Told, outcome_of, summary
 from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config
 from raytrainer.launch.script import run_script
@@ -45,6 +46,8 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
         return None
     cluster.connect(cluster.cpus(planned.scaling), address)
     raise_cheap(planned)
+    for line in without_effect(planned):
+        print(f"warning: {line}", file=sys.stderr)
     tracker = open_tracker(planned.tracking) if planned.tracking is not None else None
     job = replace(job_of(planned, resume), sinks=[_ConfigKeeper(folder, resolved)])
     try:

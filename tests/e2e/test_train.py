@@ -11,8 +11,10 @@ import yaml
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from raytrainer.checkpoints import Store, join
 from tests.e2e.test_interrupt import Program
 from tests.e2e.words import command_line, environment, raytrainer, write_words
+from tests.ray.s3 import S3Server
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -188,3 +190,25 @@ def test_a_script_by_a_config(tmp_path: Path) -> None:
     assert "script = 'script.py'" in refused
     refused = raytrainer("train", "script.yaml", "scaling.num_workers=[1, 2]", folder=tmp_path, status=2)
     assert "known to the script alone" in refused
+
+
+def test_a_run_in_an_object_store(tmp_path: Path) -> None:
+    write_words(tmp_path, mlflow=None)
+    with S3Server() as server:
+        uri = server.bucket("configs")
+        checked = verdicts(raytrainer("check", "run.yaml", f"run.storage_path={uri}", folder=tmp_path))
+        assert checked["storage"] == "ok"
+        raytrainer("train", "run.yaml", f"run.storage_path={uri}", folder=tmp_path)
+        store = Store(join(uri, "words"))
+        outcome = json.loads(store.read("outcome.json"))
+        assert outcome["metrics"]["test_accuracy"] > 0.9
+        assert len(store.read("predictions.jsonl").splitlines()) == 31
+        store.fetch_folder("model", tmp_path / "model")
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+        assert Store(join(uri, "words", "checkpoints")).steps() == [20, 40]
+        # Found by the check's workers, and by this run's.
+        again = raytrainer("train", "run.yaml", f"run.storage_path={uri}", "run.existing=replace", folder=tmp_path)
+        assert "data: prepared by an earlier run" in again
+        # Nothing of it is on this machine's side.
+        here = ["eval.jsonl", "model", "run.yaml", "test.jsonl", "train.jsonl"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == here

@@ -238,9 +238,6 @@ TOGETHER = {
     "least above most": wrong(
         "scaling: {num_workers: [8, 2]}", "scaling.num_workers (run.yaml:6:11)", "before", "[2, 8]"
     ),
-    "best by nothing": wrong(
-        "run: {keep: {best: 1}}", "run.keep.best (run.yaml:7:14)", "nothing says", "metric_for_best"
-    ),
     "kept twice": training(
         "save_total_limit: 3", "training.save_total_limit (run.yaml:5:12)", "run.keep says", "keep: {last: 3}"
     ),
@@ -343,12 +340,6 @@ TOGETHER = {
         "scaling.use_gpu is true",
         "one of the two",
         config(CLASSES, training="training: {use_cpu: true}", scaling="scaling: {use_gpu: true}"),
-    ),
-    "best of nothing": Row(
-        "run.keep.best (run.yaml:7:14)",
-        "without an evaluation",
-        "training.eval_strategy: steps",
-        config(CLASSES, training="training: {metric_for_best_model: loss}", run="run: {keep: {best: 1}}"),
     ),
     "version of nothing": wrong(
         "model: {from_config: {model_type: t5}, tokenizer: bpe, revision: v1}",

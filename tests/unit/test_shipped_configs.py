@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from raytrainer.checkpoints import Keep
 from raytrainer.config.loading import load_config
 from raytrainer.config.schema import TASKS
+from raytrainer.keeping import keep
+from raytrainer.launch.cheap import without_effect
+from raytrainer.launch.plan import plan
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
@@ -30,3 +34,29 @@ def test_an_example(path: Path) -> None:
 
 def test_every_task_has_an_example() -> None:
     assert {load_config(str(path)).config.task for path in EXAMPLES} == set(TASKS)
+
+
+AS_DESIGNED = """
+name: dates-en-de
+task: seq2seq
+model: {from_config: {model_type: t5, d_model: 64, num_layers: 2}, tokenizer: characters}
+data: {train: data/train.jsonl, eval: data/eval.jsonl, source: text, target: iso}
+training: {learning_rate: 3.0e-3, per_device_train_batch_size: 32, max_steps: 1000, predict_with_generate: true}
+precision: auto
+scaling: {num_workers: 2, use_gpu: false}
+run: {storage_path: runs, max_failures: 3, keep: {last: 2, best: 1}}
+mlflow: {tracking_uri: "sqlite:///mlflow.db", experiment: dates, register: null}
+"""
+
+
+def test_names_that_others_rely_on(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(AS_DESIGNED)
+    config = load_config(str(tmp_path / "run.yaml")).config
+    planned = plan(config)
+    assert planned.run.failure_config is not None and planned.run.failure_config.max_failures == 3
+    assert keep(planned.arguments, planned.run) == Keep(limit=3, best=1, metric="eval_loss")
+    assert list(without_effect(planned)) == [
+        "run.keep.best = 1 does nothing: training.eval_strategy is no, so none is better than another"
+    ]
+    (tmp_path / "with.yaml").write_text(AS_DESIGNED.replace("{learning_rate", "{eval_strategy: steps, learning_rate"))
+    assert not list(without_effect(plan(load_config(str(tmp_path / "with.yaml")).config)))
