@@ -110,55 +110,6 @@ def _check(
     raise typer.Exit(check(loaded.config, timed, address))
 
 
-@app.command("resume", epilog="example: raytrainer resume runs/dates; raytrainer resume s3://bucket/runs/dates")
-def _resume(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="The run's folder: output_dir, or storage_path/name.", show_default=False),
-    ],
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Go on though model, data or their order are others now.")
-    ] = False,
-) -> None:
-    """Go on with a run that was interrupted, killed, or failed.
-
-    Starts the program of the run again, in the folder it was started in; its training goes on from the newest
-    checkpoint that is good. A finished run is left as it is.
-    """
-    from raytrainer.launch.resume import resume
-
-    resume(run, allow_changes)
-
-
-@app.command("schema", epilog="example: raytrainer schema --output raytrainer.schema.json")
-def _schema(
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False)
-    ] = None,
-) -> None:
-    """Print the JSON schema of config files, with the training arguments of the transformers that is installed.
-
-    With it an editor completes and checks a config. One that uses yaml-language-server reads where the schema is from
-    the config's first line:
-
-    `# yaml-language-server: $schema=raytrainer.schema.json`
-    """
-    import json
-
-    from raytrainer.config.json_schema import json_schema
-
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
-    if output is None:
-        print(text)
-        return
-    try:
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        reason = f"it cannot be written: {error.strerror}"
-        raise UserError(Problem("--output", output, reason, "the path of a file, in a folder that is there")) from None
-
-
 @app.command(
     "run",
     epilog="examples: raytrainer run -n 4 --use-gpu train.py --output_dir out;"
@@ -229,3 +180,52 @@ def _run(
         mlflow=not no_mlflow,
     )
     raise SystemExit(run_script(call))
+
+
+@app.command("resume", epilog="example: raytrainer resume runs/dates; raytrainer resume s3://bucket/runs/dates")
+def _resume(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The run's folder: output_dir, or storage_path/name.", show_default=False),
+    ],
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on though model, data or their order are others now.")
+    ] = False,
+) -> None:
+    """Go on with a run that was interrupted, killed, or failed.
+
+    Starts the program of the run again, in the folder it was started in; its training goes on from the newest
+    checkpoint that is good. A finished run is left as it is.
+    """
+    from raytrainer.launch.resume import resume
+
+    resume(run, allow_changes)
+
+
+@app.command("schema", epilog="example: raytrainer schema --output raytrainer.schema.json")
+def _schema(
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON schema of config files, with the training arguments of the transformers that is installed.
+
+    With it an editor completes and checks a config. One that uses yaml-language-server reads where the schema is from
+    the config's first line:
+
+    `# yaml-language-server: $schema=raytrainer.schema.json`
+    """
+    import json
+
+    from raytrainer.config.json_schema import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    if output is None:
+        print(text)
+        return
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        reason = f"it cannot be written: {error.strerror}"
+        raise UserError(Problem("--output", output, reason, "the path of a file, in a folder that is there")) from None

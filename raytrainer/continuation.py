@@ -50,8 +50,25 @@ class Continuation:
         """Know the random state before each batch is made, while ``train`` runs inside the block."""
         trainer, skip = self._trainer, accelerate.skip_first_batches
         trainer.get_train_dataloader = _then(trainer.get_train_dataloader, self._watch)  # type: ignore[method-assign]
+        trainer._run_epoch = self._no_step_beyond(trainer._run_epoch)  # type: ignore[method-assign]
         with replaced(transformers.trainer, "skip_first_batches", _then(skip, self._watch)):
             yield
+
+    def _no_step_beyond(self, run_epoch: Callable[..., Any]) -> Callable[..., Any]:
+        """Leave the steps out of an epoch that a training enters with all of its steps done.
+
+        transformers looks at ``max_steps`` after a step, so one that resumes at its end would do another.
+        """
+
+        def run(**given: Any) -> Any:
+            trainer = self._trainer
+            if trainer.state.global_step >= trainer.state.max_steps:
+                trainer.control.should_training_stop = True
+                batches = 0 if trainer.args.ignore_data_skip else given["steps_trained_in_current_epoch"]
+                given["num_update_steps_per_epoch"] = batches // trainer.args.gradient_accumulation_steps
+            return run_epoch(**given)
+
+        return run
 
     def begin(self) -> None:
         """Note when training begins."""

@@ -107,6 +107,14 @@ class RecoveryCallback(TrainerCallback):
         if self._save_at_epoch_end:
             control.should_save, self._save_at_epoch_end = True, False
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._entering and self._resumed is not None:
+            self._outbox.note(
+                f"resumed at step {state.global_step} from {self._resumed.address}: no step is left to do"
+            )
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._saver.hand_over()
         if self._leaving is not None:

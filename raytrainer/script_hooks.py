@@ -19,7 +19,7 @@ from raytrainer.script_storage import Places
 # What a training sets on its trainer; the next one of the same trainer begins without it.
 _OF_A_TRAINING = (
     *("_save_checkpoint", "_load_best_model", "_get_output_dir", "_finalize_training"),
-    *("get_train_dataloader", "_load_rng_state"),
+    *("get_train_dataloader", "_load_rng_state", "_run_epoch"),
 )
 
 

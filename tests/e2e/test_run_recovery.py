@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.test_interrupt import Program
 from tests.e2e.test_run import ROOT, SCRIPTS, left, raytrainer_run
+from tests.torchrun import torchrun
 
 pytestmark = pytest.mark.ray
 SCRIPT = str(SCRIPTS / "disturbed.py")
@@ -50,3 +51,15 @@ def test_ctrl_c_and_resume(tmp_path: Path, undisturbed: dict[str, Any], address:
     again = Program([sys.executable, "-m", *shlex.split(resume[2])], tmp_path, {"PYTHONPATH": str(ROOT)})
     assert f"resumed at step {resume[1]} from" in again.ends_with(0)
     assert left(tmp_path / "out") == undisturbed
+
+
+def test_two_trainings_in_one_script_and_a_worker_killed_in_the_second(tmp_path: Path, address: str) -> None:
+    script = SCRIPTS / "stages.py"
+    torchrun(script, "peer", cwd=tmp_path)
+    here = ("-n2", "--address", address, "--max-failures=1", "--storage-path", str(tmp_path / "runs"), "--name=a")
+    done = raytrainer_run(*here, str(script), "work", "kill", cwd=tmp_path)
+    assert (tmp_path / "work/killed").exists()
+    # Each goes on from its own checkpoints: the first one has nothing left to do.
+    assert re.findall(r"resumed at step (\d+) from .*/work/(\w+)/", done.stderr) == [("8", "one"), ("4", "two")]
+    for stage in ("one", "two"):
+        assert left(tmp_path / "runs/a/work" / stage) == left(tmp_path / "peer" / stage)
