@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import socket
@@ -55,6 +56,12 @@ def default_scaling() -> ScalingConfig:
     """Return one worker a GPU of the cluster, or one CPU worker where it has no GPU."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     return ScalingConfig(num_workers=max(gpus, 1), use_gpu=gpus > 0)
+
+
+def one_a_gpu(scaling: ScalingConfig) -> ScalingConfig:
+    """Return a request with as many workers as the cluster has GPUs, or with one where it asks for none."""
+    workers = default_scaling().max_workers if scaling.use_gpu else 1
+    return dataclasses.replace(scaling, num_workers=workers)
 
 
 def worker_resources(scaling: ScalingConfig) -> dict[str, float]:

@@ -15,7 +15,8 @@ from raytrainer.launch.plan import Plan
 
 def cheap_problems(planned: Plan) -> Iterator[Problem]:
     """Find what is wrong with a plan and can be seen without a worker; the cluster must be connected."""
-    scaling = planned.scaling or cluster.default_scaling()
+    scaling = planned.scaling
+    assert scaling is not None, "the cluster has been asked"
     values = field_values(planned.arguments)
     problems = list(batch_problems(planned.config.global_train_batch_size, scaling, values))
     yield from problems

@@ -14,7 +14,7 @@ from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
 from raytrainer.launch.cheap import cheap_problems, without_effect
 from raytrainer.launch.nodes import storage_row
-from raytrainer.launch.plan import Plan, job_of, plan
+from raytrainer.launch.plan import Plan, job_of, plan, with_workers
 from raytrainer.launch.rows import Row, failed, print_rows
 from raytrainer.run import Outcome
 from raytrainer.tasks.inspection import Inspection, Inspector, Memory, Timing
@@ -52,7 +52,8 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
     except UserError as error:
         yield failed("cluster", *error.problems)
         return
-    scaling = planned.scaling or cluster.default_scaling()
+    scaling = with_workers(planned.scaling, config.scaling)
+    planned = dataclasses.replace(planned, scaling=scaling)
     wrong = list(cheap_problems(planned))
     supply = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in cluster.worker_resources(scaling))
     if wrong:

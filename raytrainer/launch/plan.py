@@ -13,14 +13,14 @@ from typing import Any
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
-from raytrainer import shipping
+from raytrainer import cluster, shipping
 from raytrainer.arguments import RaySeq2SeqTrainingArguments, RayTrainingArguments, field_values
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.config.schema import OwnTrainer
 from raytrainer.config.section import Common, Scaling, Trained
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
-from raytrainer.keeping import checkpoint_store, keep, run_folder
+from raytrainer.keeping import keep
 from raytrainer.launch.sending import folder_to_send, send
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job
@@ -58,7 +58,7 @@ def plan(config: Trained) -> Plan:
         UserError: settings that do not fit each other.
     """
     run = run_config(config)
-    folder = run_folder(run, "")
+    folder = Store(join(str(run.storage_path), config.name))
     arguments = training_arguments(config, folder)
     tracking = tracking_target(arguments, mlflow_environment(config), os.getcwd())
     return Plan(config, run, scaling_config(config.scaling), folder, arguments, tracking)
@@ -86,9 +86,15 @@ def run_config(config: Trained) -> RunConfig:
 
 
 def scaling_config(asked: Scaling) -> ScalingConfig | None:
-    """Return Ray Train's scaling configuration, None for what the cluster has."""
-    values = {name: value for name, value in asked.model_dump().items() if value is not None}
-    if asked.num_workers is None and not (asked.use_gpu or asked.use_tpu):
+    """Return Ray Train's scaling configuration; None where nothing is asked for.
+
+    Without a number of workers it has one, until the cluster is known: :func:`with_workers`.
+
+    Raises:
+        UserError: Ray Train refuses it.
+    """
+    values = asked.model_dump(exclude_defaults=True)
+    if not values:
         return None
     if isinstance(asked.num_workers, list):
         values["num_workers"] = tuple(asked.num_workers)
@@ -97,6 +103,18 @@ def scaling_config(asked: Scaling) -> ScalingConfig | None:
     except ValueError as error:
         fix = "what ray.train.ScalingConfig takes, for example {num_workers: 2, use_gpu: true}"
         raise ArgumentsError(Problem("scaling", values, str(error), fix)) from error
+
+
+def with_workers(scaling: ScalingConfig | None, asked: Scaling) -> ScalingConfig:
+    """Return the scaling configuration with a number of workers, which may follow from the cluster's GPUs.
+
+    Args:
+        scaling: as :func:`scaling_config` gave it.
+        asked: what the config says.
+    """
+    if scaling is None:
+        return cluster.default_scaling()
+    return scaling if asked.num_workers is not None else cluster.one_a_gpu(scaling)
 
 
 def training_arguments(config: Trained, folder: Store) -> Any:
@@ -165,7 +183,7 @@ def job_of(planned: Plan, resume: bool) -> Job:
         loss_scale=config.loss_scale,
         global_train_batch_size=config.global_train_batch_size,
         recovery=Recovery(
-            store=checkpoint_store(run, arguments.output_dir),
+            store=Store(join(folder.path, "checkpoints")),
             run=uuid.uuid4().hex,
             keep=keep(arguments, run),
             allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),

@@ -62,7 +62,7 @@ def run_script(call: ScriptCall) -> int:
 
 def _scaling(call: ScriptCall) -> ScalingConfig | None:
     if call.scaling is not None:
-        return call.scaling
+        return call.scaling if call.num_workers is not None else cluster.one_a_gpu(call.scaling)
     if call.num_workers is None and not call.use_gpu and call.cpus_per_worker is None:
         return None
     workers = call.num_workers or cluster.default_scaling().max_workers

@@ -34,7 +34,7 @@ class ScriptCall:
         address: of the Ray cluster; None for RAY_ADDRESS, else a Ray of its own.
         loss_scale: ``auto``, ``transformers``, or None to leave it and be told.
         mlflow: whether the run is recorded in MLflow.
-        scaling: the workers as a config says them, in the place of the three settings above; None for those.
+        scaling: the workers as a config says them, in the place of use_gpu and cpus_per_worker; None for those.
     """
 
     script: str

@@ -16,7 +16,7 @@ from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
 from raytrainer.launch.cheap import raise_cheap, without_effect
 from raytrainer.launch.outcome import Told, outcome_of, summary
-from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config
+from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config, with_workers
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
@@ -45,6 +45,7 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
     if resume is None:
         return None
     cluster.connect(cluster.cpus(planned.scaling), address)
+    planned = replace(planned, scaling=with_workers(planned.scaling, config.scaling))
     raise_cheap(planned)
     for line in without_effect(planned):
         print(f"warning: {line}", file=sys.stderr)
@@ -106,6 +107,7 @@ def train_script(config: Script, address: str | None = None) -> int:
         max_failures=config.run.max_failures,
         address=address,
         mlflow=config.mlflow is not None,
+        num_workers=config.scaling.num_workers,  # type: ignore[arg-type]  # a script's is one number
         scaling=scaling_config(config.scaling),
     )
     return run_script(call)
