@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrainer.checkpoints import Store, join
+from raytrainer.tasks.needs import require_packages
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -58,6 +59,7 @@ class TaskFactory:
         self._made: tuple[TaskOf, Prepared] | None = None
 
     def __call__(self, arguments: TrainingArguments) -> Trainer:
+        require_packages(self.config)
         from transformers import set_seed
         from transformers.utils.logging import disable_progress_bar
 

@@ -136,11 +136,8 @@ def new_config(asked: dict[str, Any], settings: dict[str, Any], tokenizer: Any) 
 
 
 def _with_adapter(model: Any, fields: dict[str, Any], task: TaskOf) -> Any:
-    try:
-        from peft import LoraConfig, TaskType, get_peft_model
-    except ImportError as error:
-        fix = "pip install 'raytrainer[tasks]'"
-        raise ArgumentsError(Problem("model.peft", fields, f"peft is not installed: {error}", fix)) from error
+    from peft import LoraConfig, TaskType, get_peft_model
+
     kinds = {
         "AutoModelForSequenceClassification": TaskType.SEQ_CLS,
         "AutoModelForTokenClassification": TaskType.TOKEN_CLS,
