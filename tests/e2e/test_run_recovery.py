@@ -29,12 +29,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, address: str) -> dict[
 def test_a_killed_worker(tmp_path: Path, undisturbed: dict[str, Any], address: str) -> None:
     done = raytrainer_run(
         *("-n2", "--address", address, "--max-failures=1", "--storage-path", str(tmp_path / "runs"), "--name=a"),
-        *(SCRIPT, "work", "kill"),
+        *(SCRIPT, "mine", "kill"),
         cwd=tmp_path,
     )
-    assert (tmp_path / "work/killed").exists()
+    assert (tmp_path / "mine/killed").exists()
     assert "resumed at step 6 from" in done.stderr
-    assert left(tmp_path / "runs/a/work/out") == undisturbed
+    assert left(tmp_path / "runs/a/mine/out") == undisturbed
 
 
 def test_ctrl_c_and_resume(tmp_path: Path, undisturbed: dict[str, Any], address: str) -> None:
@@ -57,9 +57,9 @@ def test_two_trainings_in_one_script_and_a_worker_killed_in_the_second(tmp_path:
     script = SCRIPTS / "stages.py"
     torchrun(script, "peer", cwd=tmp_path)
     here = ("-n2", "--address", address, "--max-failures=1", "--storage-path", str(tmp_path / "runs"), "--name=a")
-    done = raytrainer_run(*here, str(script), "work", "kill", cwd=tmp_path)
-    assert (tmp_path / "work/killed").exists()
+    done = raytrainer_run(*here, str(script), "mine", "kill", cwd=tmp_path)
+    assert (tmp_path / "mine/killed").exists()
     # Each goes on from its own checkpoints: the first one has nothing left to do.
-    assert re.findall(r"resumed at step (\d+) from .*/work/(\w+)/", done.stderr) == [("8", "one"), ("4", "two")]
+    assert re.findall(r"resumed at step (\d+) from .*/mine/(\w+)/", done.stderr) == [("8", "one"), ("4", "two")]
     for stage in ("one", "two"):
-        assert left(tmp_path / "runs/a/work" / stage) == left(tmp_path / "peer" / stage)
+        assert left(tmp_path / "runs/a/mine" / stage) == left(tmp_path / "peer" / stage)
