@@ -8,11 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.train.v2.api.config import RunConfig
-
-from raytrainer.checkpoints import Store, on_this_machine
+from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.events import Began, Event
-from raytrainer.keeping import run_folder
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.launch.script_sinks import Deferred
 from raytrainer.run_record import RESUME_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_go_on
@@ -47,8 +44,7 @@ class Records:
         self.storage = _storage(call)
         self.folder: Store | None = None
         if self.storage is not None:
-            named = RunConfig(name=self.storage.name, storage_path=self.storage.path)
-            self.folder = run_folder(named, "")
+            self.folder = Store(join(self.storage.path, self.storage.name))
         self._recorder = Deferred(self._record, (Began,))
         self._target = target
         self._tracker = Deferred(self._track)
