@@ -51,6 +51,7 @@ class Manifest:
         files: name inside the folder, with ``/``, to size and digest.
         metrics: of the evaluation at this step, empty without one.
         meaning: what the run trained, on what; compared when it is resumed.
+        pinned: whether it stays until somebody else deletes it, a sweep for example.
     """
 
     step: int
@@ -60,6 +61,7 @@ class Manifest:
     files: dict[str, File]
     metrics: dict[str, float] = field(default_factory=dict)
     meaning: dict[str, Any] = field(default_factory=dict)
+    pinned: bool = False
 
     def to_json(self) -> str:
         return json.dumps({"format": 1, **dataclasses.asdict(self)}, indent=1)
@@ -127,6 +129,13 @@ class Store:
         infos = system.get_file_info(filesystems.FileSelector(root, allow_not_found=True))
         matches = (_FOLDER.fullmatch(info.base_name) for info in infos if info.type == filesystems.FileType.Directory)
         return sorted(int(match[1]) for match in matches if match)
+
+    def folders(self, name: str) -> list[str]:
+        """Return the names of the folders in one of its folders, sorted; none where it is not there."""
+        system, root = self._place
+        selector = filesystems.FileSelector(posixpath.join(root, name), allow_not_found=True)
+        infos = system.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == filesystems.FileType.Directory)
 
     def manifest(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint, None where there is none that can be read."""
@@ -356,6 +365,7 @@ class Keep:
         Args:
             manifests: all checkpoints, oldest first.
         """
+        manifests = [manifest for manifest in manifests if not manifest.pinned]
         if self.limit is None or len(manifests) <= self.limit:
             return []
         kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
@@ -370,6 +380,13 @@ def join(path: str, *names: str) -> str:
     """Append names to a local path or to a URI, before its query."""
     head, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return posixpath.join(head, *names) + mark + query
+
+
+def parted(path: str) -> tuple[str, str]:
+    """Part a local path or a URI into the folder above, with the URI's query, and the name."""
+    head, mark, query = path.partition("?") if "://" in path else (path, "", "")
+    parent, _, name = head.rstrip("/").rpartition("/")
+    return parent + mark + query, name
 
 
 def on_this_machine(path: str) -> str:

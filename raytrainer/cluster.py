@@ -87,7 +87,7 @@ def check_supply(scaling: ScalingConfig, fewest: int) -> None:
     Raises:
         ResourcesError: with request and supply side by side.
     """
-    if _grows():
+    if grows():
         return
     asked = worker_resources(scaling)
     nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -107,6 +107,11 @@ def check_supply(scaling: ScalingConfig, fewest: int) -> None:
     )
 
 
+def room_for(scaling: ScalingConfig) -> int:
+    """Count the workers for which the cluster has room when nothing else runs."""
+    return room(worker_resources(scaling), [node["Resources"] for node in ray.nodes() if node["Alive"]])
+
+
 def room(asked: dict[str, float], nodes: list[dict[str, float]]) -> int:
     """Count the workers that fit on the nodes, each worker on one node.
 
@@ -124,6 +129,7 @@ def _list(resources: dict[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 
-def _grows() -> bool:
+def grows() -> bool:
+    """Tell whether the cluster has an autoscaler that could bring more."""
     # The only place where Ray 2.60 says so; None on a cluster without an autoscaler's configuration.
     return ray._private.state.state.get_max_resources_from_cluster_config() is not None

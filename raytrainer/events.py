@@ -70,6 +70,27 @@ class Logged:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """A trial of a sweep was evaluated, and waits for what to do.
+
+    Args:
+        step: optimizer steps done.
+        max_steps: optimizer steps in all.
+        epoch: epochs done.
+        metrics: name to number, as transformers names them.
+        time: seconds since the Unix epoch, on the worker.
+        checkpoint: the address of the checkpoint that was asked for at this step, None where none was yet.
+    """
+
+    step: int
+    max_steps: int
+    epoch: float | None
+    metrics: dict[str, float]
+    time: float
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is in the storage, complete.
 
@@ -114,4 +135,4 @@ class Printed:
     data: bytes
 
 
-Event = Phase | Began | Ended | Logged | Saved | Note | Printed
+Event = Phase | Began | Ended | Logged | Evaluated | Saved | Note | Printed

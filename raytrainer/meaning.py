@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 # Of the training arguments, those that decide which example comes when. Any other one may change, and is told.
 _ORDER = ("seed", "data_seed", "train_sampling_strategy", "dataloader_drop_last")
-# Of the others, those that transformers takes from the checkpoint's optimizer.
-_RESTORED = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
+# Of the others, those that transformers takes from the checkpoint's optimizer and from its state.
+_RESTORED = {
+    **dict.fromkeys(
+        ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"), "the optimizer goes"
+    ),
+    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps"), "transformers goes"),
+}
 _ROWS = (0, 0.5, 1)
 # They differ between two runs without meaning anything, or follow from the number of workers.
 _IRRELEVANT = {
@@ -50,13 +55,14 @@ def meaning_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def compare(before: dict[str, Any], now: dict[str, Any], allow_changes: bool) -> list[str]:
+def compare(before: dict[str, Any], now: dict[str, Any], allow_changes: bool, adopt: bool = False) -> list[str]:
     """Compare a checkpoint's meaning with the present trainer's.
 
     Args:
         before: of the checkpoint.
         now: of the trainer that resumes.
         allow_changes: whether other model, data or order are what the user wants.
+        adopt: whether other arguments are what the user wants, order included, and have effect.
 
     Returns:
         Lines on what is different, for the user.
@@ -70,14 +76,15 @@ def compare(before: dict[str, Any], now: dict[str, Any], allow_changes: bool) ->
             old, new = before.get(part, {}).get(name), now[part].get(name)
             if old != new:
                 lines.append(f"{part}, {name}: {old!r} before, {new!r} now")
-                problems.append(Problem(f"{part}, {name}", new, f"the checkpoint was trained with {old!r}", _FIX))
+                if not (adopt and part == "order"):
+                    problems.append(Problem(f"{part}, {name}", new, f"the checkpoint was trained with {old!r}", _FIX))
     if problems and not allow_changes:
         raise ArgumentsError(*problems)
     old, new = before.get("arguments", {}), now["arguments"]
     for name in sorted({*old, *new} - set(_ORDER)):
         if old.get(name) != new.get(name):
-            restored = " (without effect: the optimizer goes on from the checkpoint)" if name in _RESTORED else ""
-            lines.append(f"{name}: {old.get(name)!r} before, {new.get(name)!r} now{restored}")
+            restored = f" (without effect: {_RESTORED[name]} on from the checkpoint)" if name in _RESTORED else ""
+            lines.append(f"{name}: {old.get(name)!r} before, {new.get(name)!r} now{'' if adopt else restored}")
     return lines
 
 

@@ -109,6 +109,7 @@ class Result:
         precision: what was computed in, and why.
         stopped: the step at which the workers saved and stopped because the user asked for it; None where they did
             what they were told.
+        halted: whether a sweep ended it, whose trial it is.
         error: a mistake of the user's that all ranks saw; everything else is None then.
     """
 
@@ -121,4 +122,5 @@ class Result:
     callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
     precision: Precision | None = None
     stopped: int | None = None
+    halted: bool = False
     error: UserError | None = None

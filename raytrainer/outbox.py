@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
-
-import ray
+from typing import ClassVar
 
 from raytrainer.events import Event, Note, Phase
+from raytrainer.wire import Wire
 
 
 class Outbox:
-    """Worker: sends events to the driver's relay from rank 0, without waiting; other ranks send nothing.
+    """Worker: sends events to the driver from rank 0, without waiting; other ranks send nothing.
 
     Attributes:
         here: this worker's, for what a trainer factory has to say; None outside a worker.
@@ -19,17 +18,17 @@ class Outbox:
 
     here: ClassVar[Outbox | None] = None
 
-    def __init__(self, relay: Any, rank: int) -> None:
-        self._relay = relay if rank == 0 else None
+    def __init__(self, wire: Wire, rank: int) -> None:
+        self._wire = wire if rank == 0 else None
 
     def send(self, event: Event) -> None:
-        if self._relay is not None:
-            self._relay.push.remote(event)
+        if self._wire is not None:
+            self._wire.push(event)
 
     def settle(self) -> None:
-        """Return when the relay has everything that was sent."""
-        if self._relay is not None:
-            ray.get(self._relay.wish.remote())
+        """Return when everything that was sent has arrived."""
+        if self._wire is not None:
+            self._wire.settle()
 
     def phase(self, name: str, since: float) -> float:
         """Send that a phase ended that began at ``since`` (time.monotonic), and return the time now."""

@@ -38,15 +38,20 @@ class GroupTrainer(DataParallelTrainer):
         stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
+        tidied: whether somebody else gives back what the workers had, should this process and the controller die.
         settings: what Ray Train's trainer is given.
     """
 
-    def __init__(self, *args: Any, stop: Callable[[], bool], sizes: list[int], resizes: Any, **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, stop: Callable[[], bool], sizes: list[int], resizes: Any, tidied: bool, **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
-        self._stop, self._sizes, self._resizes = stop, sizes, resizes
+        self._stop, self._sizes, self._resizes, self._tidied = stop, sizes, resizes, tidied
 
     def _register_sigint_handler(self, controller: Any) -> None:
         super()._register_sigint_handler(controller)
+        if threading.current_thread() is not threading.main_thread():
+            return
         abort: Any = signal.getsignal(signal.SIGINT)
         asked = False
 
@@ -67,7 +72,7 @@ class GroupTrainer(DataParallelTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
-        if ray._private.worker.get_dashboard_url():
+        if ray._private.worker.get_dashboard_url() and not self._tidied:
             return callbacks
         return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
@@ -84,12 +89,29 @@ def free_slots_of(controller: str | None) -> None:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
-def ray_train_settings(scaling: ScalingConfig) -> contextlib.AbstractContextManager[None]:
-    """Set Ray Train's settings for a run inside the block, those excepted that the user set."""
+def free_slots_of_the_dead() -> None:
+    """Remove the placement groups of every actor that died, as the controllers of killed trials."""
+    groups = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    for group in map(PlacementGroupTableData.FromString, groups):
+        # Of a group that a driver made, Ray says the same, and names no actor.
+        by_an_actor = bool(group.creator_actor_id.strip(b"\xff"))
+        if by_an_actor and group.creator_actor_dead and group.state != PlacementGroupTableData.REMOVED:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+
+
+def ray_train_settings(scaling: ScalingConfig, waits: bool) -> contextlib.AbstractContextManager[None]:
+    """Set Ray Train's settings for a run inside the block, those excepted that the user set.
+
+    Args:
+        scaling: the run's.
+        waits: whether others of its kind may have what its workers need, until they are done.
+    """
     settings = dict(RAY_TRAIN_SETTINGS)
     if scaling.elasticity_enabled:
         # It waits 60 s for the nodes that it decided on, and Ray takes up to 20 s to see that a node has died.
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "10"
+    elif waits:
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "1000000"
     if not watches_preemptions(scaling):
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     return environment({name: value for name, value in settings.items() if name not in os.environ})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 import uuid
@@ -11,15 +12,18 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
+from raytrainer.adoption import Adoption
 from raytrainer.checkpoints import Store
 from raytrainer.continuation import Continuation
 from raytrainer.deepspeed import require_as_many_workers
 from raytrainer.errors import Problem, ResourcesError
 from raytrainer.meaning import compare, meaning_of
 from raytrainer.outbox import Outbox
+from raytrainer.pacing import Pacing
 from raytrainer.resuming import Gather, Recovery, Resumed, Resuming
 from raytrainer.saving import Saver
 from raytrainer.stopping import Questions
+from raytrainer.wire import Wire
 
 
 class RecoveryCallback(TrainerCallback):
@@ -33,6 +37,8 @@ class RecoveryCallback(TrainerCallback):
         resumed: where the run goes on; None at its start.
         resuming: found it, and deletes what it fetched.
         outbox: the way to the driver.
+        pacing: waits for verdicts, in a trial of a sweep.
+        adoption: has the arguments given count; None where the checkpoint's do.
     """
 
     def __init__(
@@ -44,9 +50,13 @@ class RecoveryCallback(TrainerCallback):
         resumed: Resumed | None,
         resuming: Resuming,
         outbox: Outbox,
+        pacing: Pacing | None = None,
+        adoption: Adoption | None = None,
     ) -> None:
+        self._adoption = adoption
         self._trainer, self._continuation, self._saver, self._questions = trainer, continuation, saver, questions
         self._resumed, self._resuming, self._outbox = resumed, resuming, outbox
+        self._pacing = pacing
         self._began = self._loaded = time.monotonic()
         self._entering = resumed is not None
         self._save_at_epoch_end = False
@@ -56,6 +66,8 @@ class RecoveryCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._continuation.begin()
+        if self._adoption is not None:
+            self._adoption.begin(state)
         self._saver.begin(self._resumed)
         self._questions.begin(state.global_step)
         if self._resumed is not None:
@@ -116,10 +128,14 @@ class RecoveryCallback(TrainerCallback):
             )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._saver.hand_over()
+        asked_for = self._pacing is not None and self._pacing.saving
+        self._saver.hand_over(pinned=asked_for)
         if self._leaving is not None:
             self._saver.finish()
             raise self._leaving
+        if self._pacing is not None and asked_for:
+            self._saver.finish()
+            self._pacing.saved(self._saver.address(state.global_step))
 
 
 def _not_shared(store: Store) -> Problem:
@@ -145,7 +161,7 @@ def recoverable_train(
     train: Callable[..., Any],
     trainer: Trainer,
     recovery: Recovery,
-    relay: Any,
+    wire: Wire,
     outbox: Outbox,
     gather: Gather,
     args: Any,
@@ -157,7 +173,7 @@ def recoverable_train(
         train: the method to call, bound.
         trainer: built on this worker; every other rank does the same.
         recovery: the run's.
-        relay: the driver's.
+        wire: to the driver.
         outbox: the way to the driver.
         gather: exchanges items between ranks.
         args: positional arguments of ``train``.
@@ -168,6 +184,7 @@ def recoverable_train(
 
     Raises:
         Stopped: the user asked to stop.
+        Halted: the sweep needs no more of this trial.
         Left: a node goes away, or the number of workers changes.
         ArgumentsError: what shall be resumed is not there, damaged, or another run.
         ResourcesError: checkpoints shall be saved, and not every machine sees the folder.
@@ -182,19 +199,24 @@ def recoverable_train(
         return train(*call.args, **call.kwargs)
     resumed = resuming.find(given.get("resume_from_checkpoint"))
     meaning = meaning_of(trainer)
+    before: dict[str, Any] = {}
+    another = resumed is not None
     if resumed is not None and resumed.manifest is not None:
         require_as_many_workers(trainer, resumed.manifest.world_size)
-        changes = compare(resumed.manifest.meaning, meaning, recovery.allow_changes)
-        if resumed.manifest.run != recovery.run:
-            for change in changes:
-                outbox.warn(f"changed since {resumed.address}: {change}")
+        before, another = resumed.manifest.meaning, resumed.manifest.run != recovery.run
+        for change in compare(before, meaning, recovery.allow_changes, recovery.adopt):
+            if another:
+                (outbox.note if recovery.adopt else outbox.warn)(f"changed since {resumed.address}: {change}")
+    adoption = Adoption(trainer, before, meaning, another, outbox) if resumed is not None and recovery.adopt else None
     attempt: str = gather(uuid.uuid4().hex)[0]
     continuation = Continuation(trainer)
-    saver = Saver(trainer, continuation, recovery, resuming, outbox, relay, attempt, meaning)
-    questions = Questions(relay, trainer.args.process_index, recovery.preemptions)
-    trainer.add_callback(RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox))
+    saver = Saver(trainer, continuation, recovery, resuming, outbox, wire, attempt, meaning)
+    questions = Questions(wire, trainer.args.process_index, recovery.preemptions)
+    pacing = Pacing(trainer, wire) if recovery.paced else None
+    callback = RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox, pacing, adoption)
+    trainer.add_callback(callback)
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
-    with continuation.watching():
+    with continuation.watching(), adoption.watching() if adoption is not None else contextlib.nullcontext():
         value = train(*call.args, **call.kwargs)
     saver.finish()
     resuming.forget()

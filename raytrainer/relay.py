@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import ray
 
-from raytrainer.events import Began, Ended, Event, Note
+from raytrainer.events import Began, Ended, Evaluated, Event, Note
 from raytrainer.sinks import Sink
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The result of a job: a reference to it, in a list so that Ray passes on the reference itself."""
-
-    reference: list[ray.ObjectRef[Any]]
-
-
-class Wish(enum.Enum):
-    """What the workers shall do at their next step."""
-
-    GO_ON = "go on"
-    LEAVE = "leave"
-    STOP = "stop"
+from raytrainer.wire import Delivery, Verdict, Wish
 
 
 @ray.remote(num_cpus=0)
@@ -41,6 +26,7 @@ class Relay:
         self._events: asyncio.Queue[Event | Delivery] = asyncio.Queue()
         self._received = asyncio.Event()
         self._wish = Wish.GO_ON
+        self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
 
@@ -74,6 +60,17 @@ class Relay:
     async def wish(self) -> Wish:
         return self._wish
 
+    async def judge(self, evaluated: Evaluated) -> Verdict:
+        """Hand an evaluation to the driver and return its verdict; rank 0 asks, and waits before it asks again."""
+        while not self._verdicts.empty():  # meant for a rank 0 that died while it waited
+            self._verdicts.get_nowait()
+        await self._events.put(evaluated)
+        return await self._verdicts.get()
+
+    async def answer(self, verdict: Verdict) -> None:
+        """Give the verdict that rank 0 waits for."""
+        await self._verdicts.put(verdict)
+
     async def hand_in(self, key: str, part: Any) -> None:
         """Take a rank's part of what rank 0 waits for under this key."""
         async with self._parts_changed:
@@ -96,6 +93,7 @@ class Listener:
     Args:
         relay: the actor.
         sinks: who is told each event, in order, from this one thread.
+        judge: says what a trial does after an evaluation; the workers wait for it. None where they never ask.
 
     Attributes:
         result: what was delivered, None before.
@@ -105,11 +103,11 @@ class Listener:
 
     _WAIT_S = 1.0
 
-    def __init__(self, relay: Any, sinks: list[Sink]) -> None:
+    def __init__(self, relay: Any, sinks: list[Sink], judge: Callable[[Evaluated], Verdict] | None = None) -> None:
         self.result: Any = None
         self.trainings = 0
         self.training = False
-        self._relay, self._sinks = relay, list(sinks)
+        self._relay, self._sinks, self._judge = relay, list(sinks), judge
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="raytrainer-listener", daemon=True)
@@ -147,6 +145,10 @@ class Listener:
         if isinstance(event, Delivery):
             self.result = ray.get(event.reference[0])
             ray.get(self._relay.received.remote())
+            return
+        if isinstance(event, Evaluated):
+            assert self._judge is not None
+            self._relay.answer.remote(self._judge(event))
             return
         self.trainings += isinstance(event, Began)
         self.training = isinstance(event, Began) or (self.training and not isinstance(event, Ended))

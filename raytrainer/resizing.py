@@ -16,7 +16,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer.elastic import nearest_size
-from raytrainer.relay import Wish
+from raytrainer.wire import Wish
 
 # Between two looks for nodes, while there are too few: Ray's controller asks without a pause.
 _PAUSE_S = 0.5

@@ -33,6 +33,9 @@ class Recovery:
         keep: which of them stay.
         allow_changes: whether to resume a run with another model, other data or another sample order.
         preemptions: whether Ray Train watches for nodes that go away.
+        paced: whether the training waits for a verdict after every evaluation, as a trial of a sweep does.
+        adopt: whether the training arguments given count, and a checkpoint gives weights, moments and position only;
+            without it, learning rate, weight decay and the like are the checkpoint's, as transformers restores them.
     """
 
     store: Store
@@ -40,6 +43,8 @@ class Recovery:
     keep: Keep = field(default_factory=Keep)
     allow_changes: bool = False
     preemptions: bool = False
+    paced: bool = False
+    adopt: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from raytrainer.backend import ProcessGroupConfig
 from raytrainer.deepspeed_config import Asked, config_problems
 from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
-from raytrainer.events import Event, Phase
+from raytrainer.events import Evaluated, Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.order import Finish, Order, Result, TrainerFactory
 from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
-from raytrainer.relay import Listener, Relay, Wish
+from raytrainer.relay import Listener, Relay
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weights
+from raytrainer.wire import Verdict, Wish
 from raytrainer.worker import train_loop
 
 # What reaches the workers of the driver's environment, beside what the cluster gives them.
@@ -55,6 +56,7 @@ class Job:
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
         finish: what the workers do after the call; None to send the trained weights and settings home instead.
         sinks: who is told what happens, on the driver.
+        judge: says what a trial of a sweep does after each evaluation; None for a run of its own.
     """
 
     factory: TrainerFactory
@@ -72,6 +74,7 @@ class Job:
     recovery: Recovery | None = None
     finish: Finish | None = None
     sinks: list[Sink] = field(default_factory=list)
+    judge: Callable[[Evaluated], Verdict] | None = None
 
     @property
     def loop(self) -> Callable[[dict[str, Any]], None]:
@@ -134,6 +137,8 @@ class Work(Protocol):
     @property
     def sinks(self) -> list[Sink]: ...
     @property
+    def judge(self) -> Callable[[Evaluated], Verdict] | None: ...
+    @property
     def loop(self) -> Callable[[dict[str, Any]], None]: ...
     @property
     def recoverable(self) -> bool: ...
@@ -157,11 +162,13 @@ class Outcome(Result):
     phases: dict[str, float] = field(default_factory=dict)
 
 
-def fit(job: Work) -> Outcome:
+def fit(job: Work, tidied: bool = False) -> Outcome:
     """Run a job on Ray Train workers and wait for it.
 
     Args:
         job: what to run.
+        tidied: whether it is one of several that share a cluster: it waits for its turn, and somebody else gives back
+            what its workers had, should this process be killed.
 
     Returns:
         What it brought.
@@ -175,7 +182,7 @@ def fit(job: Work) -> Outcome:
     timer = _Timer()
     sinks: list[Sink] = [timer, *job.sinks]
     try:
-        outcome = _fit(job, timer, sinks)
+        outcome = _fit(job, timer, sinks, tidied)
     except BaseException as error:
         _close(sinks, error)
         raise
@@ -183,15 +190,15 @@ def fit(job: Work) -> Outcome:
     return outcome
 
 
-def _fit(job: Work, timer: _Timer, sinks: list[Sink]) -> Outcome:
+def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
     sizes = job.sizes(scaling)
     cluster.check_supply(scaling, sizes[0])
     relay = Relay.options(label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()}).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
     try:
-        with Listener(relay, sinks) as listener, ray_train_settings(scaling), own_interrupts():
+        with Listener(relay, sinks, job.judge) as listener, ray_train_settings(scaling, waits=tidied), own_interrupts():
             timer.start()
-            _attend(job, scaling, sizes, relay, listener)
+            _attend(job, scaling, sizes, relay, listener, tidied)
     except TrainingFailedError as failure:
         raise_as_itself(failure)
     except SystemExit:
@@ -209,7 +216,7 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink]) -> Outcome:
     return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
-def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener) -> None:
+def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener, tidied: bool) -> None:
     """Run a job to its end, with another controller where the first one is killed."""
 
     def stop() -> bool:
@@ -223,7 +230,7 @@ def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, lis
     deaths = seen = 0
     while True:
         try:
-            _ray_trainer(job, scaling, sizes, relay, stop).fit()
+            _ray_trainer(job, scaling, sizes, relay, stop, tidied).fit()
             return
         except ray.exceptions.ActorDiedError as death:
             deaths += 1
@@ -235,7 +242,9 @@ def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, lis
             listener.say("Ray Train's controller is gone: the run goes on with a new one", warning=True)
 
 
-def _ray_trainer(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool]) -> Any:
+def _ray_trainer(
+    job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool], tidied: bool
+) -> Any:
     # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
     # reference: Ray Train hands this configuration to each of its own actors.
     path = [os.path.abspath(folder) for folder in sys.path]
@@ -250,6 +259,7 @@ def _ray_trainer(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any
         stop=stop,
         sizes=sizes,
         resizes=relay if job.recoverable else None,
+        tidied=tidied,
     )
 
 

@@ -30,6 +30,7 @@ class RunRecord:
         step: optimizer steps done when this was written.
         max_steps: optimizer steps in all, 0 before that is known.
         checkpoint: the newest checkpoint, None without one.
+        unit: what is counted: steps of a run, trials of a sweep.
     """
 
     command: list[str] | None
@@ -38,6 +39,12 @@ class RunRecord:
     step: int = 0
     max_steps: int = 0
     checkpoint: str | None = None
+    unit: str = "step"
+
+    @property
+    def progress(self) -> str:
+        """How far it came, in words."""
+        return f"{self.unit} {self.step} of {self.max_steps}"
 
 
 def read_record(folder: Store) -> RunRecord:
@@ -51,6 +58,12 @@ def read_record(folder: Store) -> RunRecord:
         return RunRecord(**json.loads(folder.read(_NAME)))
     except TypeError as error:
         raise ValueError(str(error)) from error
+
+
+def write_record(folder: Store, record: RunRecord) -> None:
+    """Write the record into a run's folder. Where it cannot be written the run goes on, and cannot be resumed by it."""
+    with contextlib.suppress(OSError):
+        folder.write(_NAME, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def command_of_this_program() -> list[str] | None:
@@ -82,7 +95,7 @@ def how_to_go_on(record: RunRecord, folder: str, saved: int | None) -> str:
 
 
 class Recorder:
-    """Driver: a sink that keeps run.json. Where it cannot be written the training goes on, and cannot be resumed by it.
+    """Driver: a sink that keeps run.json.
 
     Args:
         folder: the run's.
@@ -98,12 +111,12 @@ class Recorder:
         match event:
             case Began():
                 self.record = replace(self.record, step=event.step, max_steps=event.max_steps)
-                self._write()
+                write_record(self._folder, self.record)
             case Logged():
                 self.record = replace(self.record, step=event.step)
             case Saved():
                 self.record = replace(self.record, checkpoint=event.path)
-                self._write()
+                write_record(self._folder, self.record)
 
     def close(self, error: BaseException | None) -> None:
         if self._closed or not self.record.max_steps:
@@ -113,11 +126,7 @@ class Recorder:
         if isinstance(error, KeyboardInterrupt):
             state = "interrupted"
         self.record = replace(self.record, state=state)
-        self._write()
-
-    def _write(self) -> None:
-        with contextlib.suppress(OSError):
-            self._folder.write(_NAME, (json.dumps(asdict(self.record), indent=1) + "\n").encode())
+        write_record(self._folder, self.record)
 
 
 def asked_to_resume(folder: str) -> bool:

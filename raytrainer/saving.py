@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch.distributed as dist
 import transformers.modeling_utils
 import transformers.trainer
@@ -27,6 +26,7 @@ from raytrainer.outbox import Outbox
 from raytrainer.patience import patiently
 from raytrainer.resuming import Recovery, Resumed, Resuming
 from raytrainer.snapshot import Memory, Snapshot, replaced
+from raytrainer.wire import Wire
 
 # Training that waits longer than this for the checkpoint before says so at once.
 _SAY_AFTER_S = 1.0
@@ -41,6 +41,7 @@ class _Checkpoint:
     snapshot: Snapshot | None
     metrics: dict[str, float]
     stalled: float
+    pinned: bool = False
 
 
 class Saver:
@@ -56,7 +57,7 @@ class Saver:
         recovery: the run's.
         resuming: fetches the best model's checkpoint at the end.
         outbox: the way to the driver.
-        relay: where ranks tell rank 0 what they have handed over.
+        wire: by which ranks tell rank 0 what they have handed over.
         attempt: name of this attempt, the same on all ranks and in no other attempt.
         meaning: what goes into manifests about the run.
     """
@@ -68,12 +69,12 @@ class Saver:
         recovery: Recovery,
         resuming: Resuming,
         outbox: Outbox,
-        relay: Any,
+        wire: Wire,
         attempt: str,
         meaning: dict[str, Any],
     ) -> None:
         self._trainer, self._continuation, self._recovery, self._resuming = trainer, continuation, recovery, resuming
-        self._outbox, self._relay, self._attempt, self._meaning = outbox, relay, attempt, meaning
+        self._outbox, self._wire, self._attempt, self._meaning = outbox, wire, attempt, meaning
         self._rank, self._world_size = trainer.args.process_index, trainer.args.world_size
         self._store = recovery.store
         self._manifests: list[Manifest] = []
@@ -120,11 +121,20 @@ class Saver:
         metrics = _metrics_at(state.global_step, state.log_history)
         self._ready = _Checkpoint(state.global_step, folder, snapshot, metrics, time.monotonic() - began)
 
-    def hand_over(self) -> None:
-        """Let the background have what was saved; on every rank, after the callbacks have added what they add."""
+    def address(self, step: int) -> str:
+        """Return where the checkpoint of a step is."""
+        return self._store.address(step)
+
+    def hand_over(self, pinned: bool = False) -> None:
+        """Let the background have what was saved; on every rank, after the callbacks have added what they add.
+
+        Args:
+            pinned: whether it stays until somebody else deletes it.
+        """
         ready, self._ready = self._ready, None
         if ready is None:
             return
+        ready.pinned = pinned
         began = time.monotonic()
         _barrier()  # before a rank brings its files, rank 0 has removed an older checkpoint of this step
         ready.stalled += time.monotonic() - began
@@ -195,9 +205,9 @@ class Saver:
         key = f"{self._attempt}/{step}"
         if self._rank != 0:
             shutil.rmtree(folder, ignore_errors=True)
-            ray.get(self._relay.hand_in.remote(key, files))
+            self._wire.hand_in(key, files)
             return
-        for part in ray.get(self._relay.handed_in.remote(key, self._world_size - 1)):
+        for part in self._wire.handed_in(key, self._world_size - 1):
             files.update(part)
         self._seal(checkpoint, files)
         if not (self._store.local and Path(self._store.address(step)).resolve() == folder.resolve()):
@@ -217,6 +227,7 @@ class Saver:
             files=dict(sorted(files.items())),
             metrics=checkpoint.metrics,
             meaning=self._meaning,
+            pinned=checkpoint.pinned,
         )
         patiently(lambda: self._store.seal(manifest), self._outbox.warn)
         self._manifests = [m for m in self._manifests if m.step != manifest.step] + [manifest]

@@ -15,6 +15,7 @@ from raytrainer.ranks import gather
 from raytrainer.script_imports import after_import
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_storage import Places
+from raytrainer.wire import Wire
 
 # What a training sets on its trainer; the next one of the same trainer begins without it.
 _OF_A_TRAINING = (
@@ -30,17 +31,17 @@ class Hooks:
         order: the script's.
         world_size: number of workers.
         places: where checkpoints go.
-        relay: the driver's.
+        wire: to the driver.
         outbox: the way to the driver.
 
     Attributes:
         stopped: the step at which a training saved and stopped because the user asked for it; None where none did.
     """
 
-    def __init__(self, order: ScriptOrder, world_size: int, places: Places, relay: Any, outbox: Outbox) -> None:
+    def __init__(self, order: ScriptOrder, world_size: int, places: Places, wire: Wire, outbox: Outbox) -> None:
         self.stopped: int | None = None
         self._order, self._world_size, self._places = order, world_size, places
-        self._relay, self._outbox = relay, outbox
+        self._wire, self._outbox = wire, outbox
         self._trainings = 0
         self._inspected: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -119,6 +120,7 @@ class Hooks:
 
     def _train(self, trainer: Any, train: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from raytrainer.keeping import keep
+        from raytrainer.pacing import Halted
         from raytrainer.recovery import RecoveryCallback, recoverable_train
         from raytrainer.resuming import Recovery
         from raytrainer.stopping import Stopped
@@ -126,22 +128,28 @@ class Hooks:
         self._inspect(trainer, trains=True)
         self._trainings += 1
         recovery = Recovery(
-            store=self._places.mirror(trainer.args.output_dir),
+            store=self._places.checkpoints(trainer.args.output_dir),
             # The script does in each attempt what it did in the one before: its second training has this name again.
             run=f"{self._order.run}-{self._trainings}",
             keep=keep(trainer.args, None),
-            allow_changes=self._order.allow_changes,
+            allow_changes=self._order.allow_changes or self._order.clone_of is not None,
             preemptions=self._order.preemptions,
+            paced=self._order.paced,
+            adopt=self._order.clone_of is not None,
         )
+        if self._order.clone_of is not None:
+            args, kwargs = (), {**kwargs, "resume_from_checkpoint": self._order.clone_of}
         if self._order.resume and gather(bool(recovery.store.manifests()))[0]:
             args, kwargs = (), {**kwargs, "resume_from_checkpoint": True}
         before = {name: value for name, value in vars(trainer).items() if name in _OF_A_TRAINING}
         try:
-            return recoverable_train(train, trainer, recovery, self._relay, self._outbox, gather, args, kwargs)
+            return recoverable_train(train, trainer, recovery, self._wire, self._outbox, gather, args, kwargs)
         except Stopped as stopped:
             self.stopped = stopped.step
             # What Ctrl-C does to a script that runs by itself.
             raise KeyboardInterrupt from None
+        except Halted:
+            raise SystemExit(0) from None
         finally:
             self._outbox.send(Ended())
             trainer.remove_callback(RecoveryCallback)

@@ -13,12 +13,14 @@ import ray
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 
 from raytrainer.checkpoints import Store
+from raytrainer.events import Evaluated
 from raytrainer.ray_train import watches_preemptions
 from raytrainer.run import travelling_variables
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, RESUME_VARIABLE
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_worker import script_loop
 from raytrainer.sinks import Sink
+from raytrainer.wire import Verdict
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class ScriptJob:
         storage: the run's folder; None where everything stays where the script writes it.
         loss_scale: ``auto``, ``transformers``, or None to leave it and tell the user.
         sinks: who is told what happens, on the driver.
+        judge: says what a trial of a sweep does after each evaluation; None for a run of its own.
+        name: of the run, the same in every attempt.
+        clone_of: the checkpoint of another trial that its training goes on from with its own arguments; None to begin.
     """
 
     target: str
@@ -46,7 +51,9 @@ class ScriptJob:
     storage: Store | None = None
     loss_scale: str | None = None
     sinks: list[Sink] = field(default_factory=list)
-    _name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    judge: Callable[[Evaluated], Verdict] | None = None
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    clone_of: str | None = None
     _started: float = field(default_factory=time.time)
 
     @property
@@ -74,12 +81,14 @@ class ScriptJob:
             root=self.root,
             node=ray.get_runtime_context().get_node_id(),
             storage=self.storage,
-            run=self._name,
+            run=self.name,
             # What an earlier run has left belongs to the one that goes on with it.
             started=0.0 if resume else self._started,
             resume=resume,
             allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),
             preemptions=watches_preemptions(scaling),
+            paced=self.judge is not None,
+            clone_of=self.clone_of,
             loss_scale=self.loss_scale,
             use_cpu=not scaling.use_gpu,
             environment=travelling_variables(),

@@ -26,6 +26,8 @@ class ScriptOrder:
         resume: whether a training goes on from what an earlier run left.
         allow_changes: whether to do so with another model, other data or another sample order.
         preemptions: whether Ray Train watches for nodes that go away.
+        paced: whether its training waits for a verdict after every evaluation, as a trial of a sweep does.
+        clone_of: the checkpoint of another trial that its training goes on from with its own arguments; None to begin.
         loss_scale: ``auto``, ``transformers``, or None to leave it and tell the user.
         use_cpu: whether the workers have no accelerator.
         environment: environment variables that the workers get.
@@ -43,6 +45,8 @@ class ScriptOrder:
     resume: bool
     allow_changes: bool
     preemptions: bool
+    paced: bool
+    clone_of: str | None
     loss_scale: str | None
     use_cpu: bool
     environment: dict[str, str]

@@ -31,6 +31,7 @@ class Places:
     def __init__(self, order: ScriptOrder) -> None:
         self.output_dirs: list[str] = []
         self._storage, self._start, self._started = order.storage, os.getcwd(), order.started
+        self._of_a_trial = order.paced
         in_place = order.storage is not None and order.storage.local
         self.logs = order.storage.folder / "logs" if in_place else Path(tempfile.mkdtemp(prefix="raytrainer-"))  # type: ignore[union-attr]  # in_place
 
@@ -50,13 +51,19 @@ class Places:
             name = os.path.basename(folder)
         return Store(join(self._storage.path, *name.split(os.sep)), self._storage.filesystem)
 
+    def checkpoints(self, output_dir: str) -> Store:
+        """Return where the checkpoints of a training are; a trial of a sweep has one training, and one place for it."""
+        if self._of_a_trial and self._storage is not None:
+            return Store(join(self._storage.path, "checkpoints"), self._storage.filesystem)
+        return self.mirror(output_dir)
+
     def bring_files(self, outbox: Outbox) -> None:
         """Copy what the run has left in its folders into the storage; where that fails the user is told."""
         if self._storage is None:
             return
         for folder in self.output_dirs:
             store = self.mirror(folder)
-            if store.local and store.folder.resolve() == Path(folder).resolve():
+            if self._storage.local and self._storage.folder.resolve() in Path(folder).resolve().parents:
                 continue
             with _told(outbox, folder, store.path):
                 for name in _left(Path(folder), self._started):

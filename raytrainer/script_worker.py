@@ -19,12 +19,12 @@ from ray.train.v2._internal import util as ray_train_util
 from raytrainer.errors import ScriptFailed, UserError
 from raytrainer.order import Result
 from raytrainer.outbox import Outbox
-from raytrainer.relay import Delivery
 from raytrainer.script_hooks import Hooks
 from raytrainer.script_main import run_as_main, show_exception
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_output import Output
 from raytrainer.script_storage import Places
+from raytrainer.wire import RelayWire
 from raytrainer.worker import settle_in
 
 
@@ -39,16 +39,16 @@ def script_loop(config: dict[str, Any]) -> None:
     """
     clock = time.monotonic()
     sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
-    context, relay = ray.train.get_context(), config["relay"]
+    context, wire = ray.train.get_context(), RelayWire(config["relay"])
     rank = context.get_world_rank()
-    outbox = Outbox(relay, rank)
+    outbox = Outbox(wire, rank)
     order = _at_home(cloudpickle.loads(ray.get(config["order"])))
     settle_in(order.environment, order.directory, order.use_cpu)
     # It logs the traceback of what is raised, which is in the script's output already.
     logging.getLogger(ray_train_util.__name__).setLevel(logging.CRITICAL)
     places = Places(order)
     output = Output(places.logs, rank, outbox)
-    hooks = Hooks(order, context.get_world_size(), places, relay, outbox)
+    hooks = Hooks(order, context.get_world_size(), places, wire, outbox)
     hooks.install()
     outbox.phase("set-up", clock)
     try:
@@ -60,7 +60,7 @@ def script_loop(config: dict[str, Any]) -> None:
         places.bring_logs(output.files.values(), outbox)
         outbox.settle()
     if rank == 0:
-        ray.get(relay.deliver.remote(Delivery([ray.put(result)])))
+        wire.deliver(result)
 
 
 def _run(order: ScriptOrder, hooks: Hooks, rank: int) -> Result:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import ray
 import ray.train
 from ray.exceptions import RayActorError
 from ray.train.collective import broadcast_from_rank_zero
 
-from raytrainer.relay import Wish
+from raytrainer.wire import Wire, Wish
 
 # Seconds of training between two questions; each costs a few milliseconds on every rank.
 _INTERVAL_S = 1.0
@@ -53,20 +52,20 @@ class Questions:
     the next question comes.
 
     Args:
-        relay: the driver's, which knows of Ctrl-C.
+        wire: to the driver, which knows of Ctrl-C.
         rank: this rank.
         preemptions: whether Ray Train watches for nodes that go away.
     """
 
-    def __init__(self, relay: Any, rank: int, preemptions: bool) -> None:
-        self._relay, self._rank, self._preemptions = relay, rank, preemptions
+    def __init__(self, wire: Wire, rank: int, preemptions: bool) -> None:
+        self._wire, self._rank, self._preemptions = wire, rank, preemptions
         self._asked = 0, time.monotonic()
         self._next, self._every = 1, 1
 
     def begin(self, step: int) -> None:
         """Begin to count at a step; in a new group, nobody has to leave yet."""
         if self._rank == 0:
-            ray.get(self._relay.ask.remote(Wish.GO_ON))
+            self._wire.forget_wish()
         self._asked, self._next = (step, time.monotonic()), step + 1
 
     def ask(self, step: int) -> Exception | None:
@@ -90,4 +89,4 @@ class Questions:
         self._asked = step, now
         steps = int(_INTERVAL_S * (step - last) / max(now - then, 1e-6))
         # Steps may become slower: not much farther ahead than last time.
-        return ray.get(self._relay.wish.remote()), max(1, min(steps, 2 * self._every))
+        return self._wire.wish(), max(1, min(steps, 2 * self._every))

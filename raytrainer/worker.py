@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -24,8 +24,8 @@ from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
 from raytrainer.order import Order, Result
 from raytrainer.outbox import Outbox
 from raytrainer.ranks import gather
-from raytrainer.relay import Delivery
 from raytrainer.weights import collect_weights, load_weights
+from raytrainer.wire import RelayWire, Wire
 
 # What imports transformers is imported inside the functions: a worker times that import, and reports it.
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def train_loop(config: dict[str, Any]) -> None:
     # Before the order is read: the user's modules are where the driver found them, where this machine has the folder.
     sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
     rank = ray.train.get_context().get_world_rank()
-    outbox = Outbox.here = Outbox(config["relay"], rank)
+    wire = RelayWire(config["relay"])
     try:
-        result = _carry_out(config["order"], config["relay"], rank, outbox)
+        result = carry_out(lambda: cloudpickle.loads(ray.get(config["order"])), wire, rank)
     except UserError as error:
         # Raised alike on every rank before the first step. Returned, because Ray would retry what is raised.
         result = Result(error=error)
@@ -55,15 +55,31 @@ def train_loop(config: dict[str, Any]) -> None:
 
         raise travelling(error) from None
     if rank == 0:
-        ray.get(config["relay"].deliver.remote(Delivery([ray.put(result)])))
+        wire.deliver(result)
 
 
-def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Outbox) -> Result:
+def carry_out(read: Callable[[], Order], wire: Wire, rank: int) -> Result:
+    """Do what an order says.
+
+    Args:
+        read: returns the order, which imports transformers and the user's code: that is timed.
+        wire: to the driver.
+        rank: of this process; the others do the same.
+
+    Returns:
+        What it came to, to be handed over by rank 0.
+
+    Raises:
+        UserError: a mistake of the user's, alike on every rank, before the first step.
+        Exception: what went wrong.
+    """
     clock = time.monotonic()
-    order: Order = cloudpickle.loads(ray.get(pickled))
+    outbox = Outbox.here = Outbox(wire, rank)
+    order = read()
     settle_in(order.environment, order.directory, order.use_cpu)
     from raytrainer.handover import callback_states, schedule_of, settings_of
     from raytrainer.holding import hold_to_contract
+    from raytrainer.pacing import Halted
     from raytrainer.recovery import recoverable_train
     from raytrainer.reporting import ReportingCallback
     from raytrainer.stopping import Stopped
@@ -100,9 +116,11 @@ def _carry_out(pickled: ray.ObjectRef[bytes], relay: Any, rank: int, outbox: Out
         value = getattr(trainer, order.action)(*args, **kwargs)
     else:
         try:
-            value = recoverable_train(trainer.train, trainer, order.recovery, relay, outbox, gather, args, kwargs)
+            value = recoverable_train(trainer.train, trainer, order.recovery, wire, outbox, gather, args, kwargs)
         except Stopped as stopped:
             return Result(state=dataclasses.asdict(trainer.state), stopped=stopped.step, precision=precision)
+        except Halted:
+            return Result(state=dataclasses.asdict(trainer.state), halted=True, precision=precision)
 
     if order.finish is not None:
         finished = order.finish(trainer)

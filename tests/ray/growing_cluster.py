@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from raytrainer import RayTrainingArguments, distribute
 from raytrainer.recovery import RecoveryCallback
-from raytrainer.relay import Wish
+from raytrainer.wire import Wish
 from tests.ray.recipes import tiny_bert
 from tests.ray.test_elastic import ARGUMENTS, EXAMPLES, Notes, numbered
 
@@ -57,7 +57,7 @@ class Held(Notes):
 
     def asked_to_leave(self) -> bool:
         (recovery,) = (c for c in self.callback_handler.callbacks if isinstance(c, RecoveryCallback))
-        return bool(ray.get(recovery._questions._relay.wish.remote()) is Wish.LEAVE)
+        return recovery._questions._wire.wish() is Wish.LEAVE
 
 
 def note(folder: Path, **facts: Any) -> None:

@@ -200,3 +200,28 @@ def test_telling_draws_no_random_number(data: Callable[[int, int], Dataset], tmp
 def test_a_format_does_not_change_the_rows(meaning: dict[str, Any], tmp_path: Path) -> None:
     for dataset in (vowels(64, 3).with_format("torch"), vowels(64, 3).with_transform(drawing)):
         assert meaning_of(trainer(tmp_path, train_dataset=dataset))["data"] == meaning["data"]
+
+
+def test_one_that_adopts_may_have_another_order_and_its_arguments_have_effect(meaning: dict[str, Any]) -> None:
+    now = copy.deepcopy(meaning)
+    now["order"]["global batch"] = 8
+    now["arguments"]["learning_rate"] = 1.0
+    lines = ["order, global batch: 4 before, 8 now", "learning_rate: 5e-05 before, 1.0 now"]
+    assert compare(meaning, now, allow_changes=False, adopt=True) == lines
+    now["model"]["class"] = "Other"
+    with pytest.raises(ArgumentsError, match="model, class"):
+        compare(meaning, now, allow_changes=False, adopt=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("weight_decay", " (without effect: the optimizer goes on from the checkpoint)"),
+        ("eval_steps", " (without effect: transformers goes on from the checkpoint)"),
+        ("max_grad_norm", ""),
+    ],
+)
+def test_without_it_what_has_no_effect_is_told(name: str, reason: str, meaning: dict[str, Any]) -> None:
+    now = copy.deepcopy(meaning)
+    old, now["arguments"][name] = now["arguments"][name], 77
+    assert compare(meaning, now, allow_changes=False) == [f"{name}: {old!r} before, 77 now{reason}"]

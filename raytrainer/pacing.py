@@ -1,0 +1,70 @@
+"""A training that is one trial of a sweep: after every evaluation it waits for word whether it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.train.collective import broadcast_from_rank_zero
+from transformers import Trainer
+
+from raytrainer.events import Evaluated
+from raytrainer.reporting import only_numbers
+from raytrainer.wire import Verdict, Wire
+
+
+class Halted(Exception):
+    """The sweep needs no more of this trial."""
+
+
+class Pacing:
+    """Worker, every rank: asks after every evaluation, and after a checkpoint that was asked for, what to do.
+
+    Args:
+        trainer: the trainer that it belongs to.
+        wire: to the trial.
+
+    Attributes:
+        saving: whether the next save was asked for.
+    """
+
+    def __init__(self, trainer: Trainer, wire: Wire) -> None:
+        self.saving = False
+        self._trainer, self._wire = trainer, wire
+        self._metrics: dict[str, float] = {}
+        # transformers calls it right after an evaluation, with the metrics of all evaluation sets, and before it looks
+        # whether to save.
+        trainer._determine_best_metric = self._then_ask(trainer._determine_best_metric)  # type: ignore[method-assign]
+
+    def saved(self, address: str) -> None:
+        """Say that the checkpoint that was asked for is in the store, and wait.
+
+        Raises:
+            Halted: the trial shall end.
+        """
+        self.saving = False
+        self._ask(address)
+
+    def _then_ask(self, determine: Callable[..., bool]) -> Callable[..., bool]:
+        def determined(metrics: dict[str, float], trial: Any) -> bool:
+            best = determine(metrics=metrics, trial=trial)
+            self._metrics = only_numbers(metrics)
+            self._ask(None)
+            self._trainer.control.should_save |= self.saving
+            # With save_strategy="best" what is returned decides.
+            return best or self.saving
+
+        return determined
+
+    def _ask(self, checkpoint: str | None) -> None:
+        state = self._trainer.state
+        verdict = None
+        if state.is_world_process_zero:
+            verdict = self._wire.judge(
+                Evaluated(state.global_step, state.max_steps, state.epoch, self._metrics, time.time(), checkpoint)
+            )
+        verdict = broadcast_from_rank_zero(verdict)
+        if verdict is Verdict.STOP:
+            raise Halted
+        self.saving = verdict is Verdict.SAVE

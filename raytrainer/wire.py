@@ -1,0 +1,100 @@
+"""How a rank talks to the process that started it: the driver behind a relay, or a trial in this same process."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+
+from raytrainer.events import Evaluated, Event
+
+
+class Wish(enum.Enum):
+    """What the workers shall do at their next step."""
+
+    GO_ON = "go on"
+    LEAVE = "leave"
+    STOP = "stop"
+
+
+class Verdict(enum.Enum):
+    """What a trial shall do after an evaluation."""
+
+    GO_ON = "go on"
+    SAVE = "save"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The result of a job: a reference to it, in a list so that Ray passes on the reference itself."""
+
+    reference: list[ray.ObjectRef[Any]]
+
+
+class Wire(Protocol):
+    """A rank's end. Only rank 0 uses it, but for ``hand_in``; any thread may."""
+
+    def push(self, event: Event) -> None:
+        """Send an event, without waiting."""
+
+    def settle(self) -> None:
+        """Return when everything that was pushed has arrived."""
+
+    def wish(self) -> Wish:
+        """Return what the workers shall do at their next step."""
+
+    def forget_wish(self) -> None:
+        """Begin anew: nobody wishes anything of this group yet."""
+
+    def judge(self, evaluated: Evaluated) -> Verdict:
+        """Tell of an evaluation, or of the checkpoint that was asked for then, and wait for what to do."""
+
+    def hand_in(self, key: str, part: Any) -> None:
+        """Give rank 0 this rank's part of what it waits for under a key."""
+
+    def handed_in(self, key: str, count: int) -> list[Any]:
+        """Return the parts under a key when there are ``count`` of them."""
+
+    def deliver(self, result: Any) -> None:
+        """Hand over what the job brought, and return when it is in the other's hands."""
+
+
+class RelayWire:
+    """A rank's end of a :class:`raytrainer.relay.Relay`.
+
+    Args:
+        relay: the actor.
+    """
+
+    def __init__(self, relay: Any) -> None:
+        self._relay = relay
+
+    def push(self, event: Event) -> None:
+        self._relay.push.remote(event)
+
+    def settle(self) -> None:
+        ray.get(self._relay.wish.remote())
+
+    def wish(self) -> Wish:
+        wish: Wish = ray.get(self._relay.wish.remote())
+        return wish
+
+    def forget_wish(self) -> None:
+        ray.get(self._relay.ask.remote(Wish.GO_ON))
+
+    def judge(self, evaluated: Evaluated) -> Verdict:
+        verdict: Verdict = ray.get(self._relay.judge.remote(evaluated))
+        return verdict
+
+    def hand_in(self, key: str, part: Any) -> None:
+        ray.get(self._relay.hand_in.remote(key, part))
+
+    def handed_in(self, key: str, count: int) -> list[Any]:
+        parts: list[Any] = ray.get(self._relay.handed_in.remote(key, count))
+        return parts
+
+    def deliver(self, result: Any) -> None:
+        ray.get(self._relay.deliver.remote(Delivery([ray.put(result)])))
