@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,19 @@ os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC
 _UNHURRIED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("unhurried", deadline=None, suppress_health_check=_UNHURRIED)
 settings.load_profile("unhurried")
+
+
+# Search algorithms whose packages are no part of the lock: they bring many others, or have to be compiled.
+_NOT_LOCKED = {"bohb": "hpbandster", "ax": "ax"}
+
+
+@pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose name in brackets has a search algorithm in it that is not installed."""
+    words = re.findall(r"\w+", request.node.name.partition("[")[2])
+    for name, package in _NOT_LOCKED.items():
+        if name in words:
+            pytest.importorskip(package, reason=f"pip install 'raytrainer[{name}]'")
 
 
 @pytest.fixture(scope="session")

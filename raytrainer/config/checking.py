@@ -34,10 +34,10 @@ def check(root: Node, problems: list[Problem], unset: Mapping[Path, Problem]) ->
     kind = kind_of(values)
     if kind is None or len(_asked(values)) > 1:
         common = {key: value for key, value in values.items() if key in Common.model_fields}
-        found, _ = _wrong(Common, common, root)
+        found, _ = mistakes(Common, common, root)
         rest = [] if ("task",) in unset else [_no_kind(root)]
         raise ConfigError(*problems, *rest, *(found[path] for path in found if path not in unset))
-    found, broken = _wrong(checked(kind), values, root)
+    found, broken = mistakes(checked(kind), values, root)
     for path in found:
         if path[0] == "training" and len(path) == 2:
             found[path] = _not_here(str(path[1]), kind, root) or found[path]
@@ -65,7 +65,17 @@ def _asked(values: dict[str, Any]) -> list[str]:
     return [name for name in ("task", "trainer", "script") if name in values]
 
 
-def _wrong(model: type[BaseModel], values: dict[str, Any], root: Node) -> tuple[dict[Path, Problem], set[Path]]:
+def mistakes(model: type[BaseModel], values: dict[str, Any], root: Node) -> tuple[dict[Path, Problem], set[Path]]:
+    """Hold values against a model.
+
+    Args:
+        model: the model.
+        values: what it is to be made of.
+        root: the same with places.
+
+    Returns:
+        The problems by place, and the settings of which nothing is known.
+    """
     try:
         model.model_validate(values)
     except ValidationError as error:

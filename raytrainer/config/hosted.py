@@ -71,7 +71,7 @@ def checked(kind: str) -> type[Common]:
     """Return the model of a kind of config that knows the training arguments and LoRA's settings, too."""
     base = KINDS[kind]
     replaced: dict[str, Any] = {}
-    if issubclass(base, Trained) and (training := _training(seq2seq=kind in ("seq2seq", "trainer"))):
+    if issubclass(base, Trained) and (training := training_section(seq2seq=kind in ("seq2seq", "trainer"))):
         replaced["training"] = (training, Field(default={}, description=base.model_fields["training"].description))
     if issubclass(base, Task) and (model := _model()):
         replaced["model"] = (model, ...)
@@ -79,7 +79,8 @@ def checked(kind: str) -> type[Common]:
 
 
 @cache
-def _training(seq2seq: bool) -> type[Section] | None:
+def training_section(seq2seq: bool) -> type[Section] | None:
+    """Return the model of the training arguments that a config takes; None where transformers cannot be read."""
     fields = {name: field for name, field in training_fields(seq2seq).items() if name not in RESERVED}
     return _section("Seq2SeqTrainingArguments" if seq2seq else "TrainingArguments", fields)
 

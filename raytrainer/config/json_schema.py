@@ -8,7 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from raytrainer.config.hosted import KINDS, checked
 from raytrainer.config.schema import TASKS
-from raytrainer.config.section import Common
+from raytrainer.config.section import Common, Section
+from raytrainer.config.sweep_file import Sweep
 
 _BASE = {
     "description": "A config that this one builds on, or several, the last one on top; paths count from this file.",
@@ -21,27 +22,32 @@ _VARIABLE = {
 }
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(sweep: bool = False) -> dict[str, Any]:
     """Return the JSON schema (Draft 2020-12) of config files, with the installed transformers' training arguments.
 
     A file with ``base:`` need not be whole. Where something else than text belongs, a variable may stand.
+
+    Args:
+        sweep: whether the files are of sweeps, which have ``search_space:`` and ``tune:`` beside a run's settings.
     """
-    schemas, shared = models_json_schema([(checked(kind), "validation") for kind in KINDS], by_alias=True)
+    models: list[type[Section]] = [*(checked(kind) for kind in KINDS), *([Sweep] if sweep else [])]
+    schemas, shared = models_json_schema([(model, "validation") for model in models], by_alias=True)
     wholes = shared["$defs"]
     names = {kind: schemas[checked(kind), "validation"]["$ref"].rsplit("/", 1)[1] for kind in KINDS}
     definitions = {name: _editable(part) for name, part in wholes.items()}
+    own = definitions.pop(Sweep.__name__)["properties"] if sweep else {}
     for name in names.values():
-        definitions[name]["properties"]["base"] = _BASE
+        definitions[name]["properties"] |= {**own, "base": _BASE}
     every: dict[str, Any] = {setting: {} for name in names.values() for setting in definitions[name]["properties"]}
     common = {setting: definitions[names["script"]]["properties"][setting] for setting in Common.model_fields}
-    definitions["Part"] = {"properties": {**every, **common}, "additionalProperties": False}
+    definitions["Part"] = {"properties": {**every, **common, **own}, "additionalProperties": False}
     definitions["Variable"] = _VARIABLE
     tasks = {"enum": sorted(TASKS), "description": "What is to be trained."}
-    branches = [_branch(kind, name, wholes[name]["required"]) for kind, name in names.items()]
+    branches = [_branch(kind, name, [*wholes[name]["required"], *own]) for kind, name in names.items()]
     some = {"anyOf": [{"required": [key]} for key in ("task", "trainer", "script")]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Config of raytrainer",
+        "title": "Sweep of raytrainer" if sweep else "Config of raytrainer",
         "type": "object",
         "properties": {**every, "task": tasks},
         "allOf": [*branches, {"if": some, "else": {"$ref": "#/$defs/Part", "required": ["base"]}}],

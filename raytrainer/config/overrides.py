@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from raytrainer.config.sweep_file import Swept
 from raytrainer.config.tree import Node, Place
 from raytrainer.config.yaml_values import parse
 from raytrainer.errors import ConfigError, Problem, Seen
@@ -43,7 +44,14 @@ def _parsed(text: str) -> tuple[list[str], Node]:
     node = parse(value, f"{text} {COMMAND_LINE}", positions=False)
     if node.value is None and value.lstrip().startswith("#"):
         raise _wrong(text, "what follows a # is a comment in YAML", f"{key}='\"{value}\"'")
-    return keys, node
+    return _of_space(keys, node) if keys[0] == "search_space" else keys, node
+
+
+def _of_space(keys: list[str], value: Node) -> list[str]:
+    """Keep the dots of a search space's keys: search_space, training.learning_rate, and perhaps a kind."""
+    kind = len(keys) > 2 and keys[-1] in Swept.model_fields and not isinstance(value.value, dict)
+    key, rest = (keys[1:-1], keys[-1:]) if kind else (keys[1:], [])
+    return ["search_space", *([".".join(key)] if key else []), *rest]
 
 
 def _put(node: Node, keys: list[str], value: Node, text: str) -> Node:

@@ -45,8 +45,13 @@ def resolved_yaml(config: Any, secrets: Mapping[Path, str] | None = None) -> str
     values = config.model_dump(by_alias=True)
     if values.get("training") is None:
         values.pop("training", None)
+    return written(values, secrets or {})
+
+
+def written(values: Any, secrets: Mapping[Path, str]) -> str:
+    """Return plain values as YAML that the loader reads as the same values; of secrets the names of their variables."""
     return yaml.dump(
-        _escaped(values, (), secrets or {}),
+        _escaped(values, (), secrets),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

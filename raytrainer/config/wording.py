@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -106,7 +107,7 @@ def _problem(path: Path, error: ErrorDetails, schema: Schema, root: Node) -> Pro
     value = node.plain() if node is not None else None
     members = _members(_schema_at(schema, path, schema), schema)
     reason, fix = _reason(value, members), expected(schema, path)
-    if isinstance(value, int | float) and any(member.get("type") == "string" for member in members):
+    if isinstance(value, int | float) and any(_quoted(value, member) for member in members):
         fix = f"{fix}; in quotes it is text: {json.dumps(json.dumps(value))}" if reason != _RANGE else fix
     choices = [choice for member in members for choice in _choices(member)]
     near = nearest(value, choices) if isinstance(value, str) and choices else None
@@ -115,6 +116,11 @@ def _problem(path: Path, error: ErrorDetails, schema: Schema, root: Node) -> Pro
     if near:
         fix = near if len(choices) > _MOST_SHOWN else f"{near}; the choices are {', '.join(choices)}"
     return Problem(where, seen(node), reason, fix)
+
+
+def _quoted(value: float, member: Schema) -> bool:
+    """Tell whether a number is right as text."""
+    return member.get("type") == "string" and re.search(member.get("pattern", ""), json.dumps(value)) is not None
 
 
 def _known(path: Path, schema: Schema) -> list[str]:

@@ -462,12 +462,19 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         "no checkpoint-* folder in",
         "None to start anew",
     ),
-    "search": (
+    "search without model_init": (
         lambda: trainer().hyperparameter_search(n_trials=2),
+        "model_init",
+        "None",
+        "each trial of a search begins with a new model",
+        "in the place of model=",
+    ),
+    "train as a trial": (
+        lambda: trainer().train(trial={"learning_rate": 1.0}),
+        "trial",
+        "{'learning_rate': 1.0}",
+        "what the training arguments say",
         "hyperparameter_search",
-        "'called'",
-        "does not search",
-        "transformers' own Trainer",
     ),
 }
 

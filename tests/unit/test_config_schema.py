@@ -13,7 +13,9 @@ from raytrainer.cli import main
 from raytrainer.config.hosted import KINDS, RESERVED, training_fields
 from raytrainer.config.yaml_file import read_file
 from raytrainer.config.yaml_values import parse
+from tests.unit import sweep_rows
 from tests.unit.config_rows import CLASSES, RANGES, SPELLING, TYPES, config
+from tests.unit.sweep_rows import SWEEP
 from tests.unit.test_config import KEPT
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
@@ -23,6 +25,15 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Draft202012Validator:
     path = tmp_path_factory.mktemp("schema") / "schema.json"
     assert main(["schema", "--output", str(path)]) == 0
+    made = json.loads(path.read_text())
+    Draft202012Validator.check_schema(made)
+    return Draft202012Validator(made)
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Draft202012Validator:
+    path = tmp_path_factory.mktemp("schema") / "sweep.json"
+    assert main(["schema", "--sweep", "--output", str(path)]) == 0
     made = json.loads(path.read_text())
     Draft202012Validator.check_schema(made)
     return Draft202012Validator(made)
@@ -110,5 +121,51 @@ def test_training_lists_the_fields_that_are_installed(schema: Draft202012Validat
 def test_settings_are_described(schema: Draft202012Validator) -> None:
     parts = schema.schema["$defs"]
     for name in ("Scaling", "Storage", "Keep", "MLflow", "Seq2SeqData", "Model"):
+        for setting, said in parts[name]["properties"].items():
+            assert said.get("description"), (name, setting)
+
+
+# sweeps
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        config(SWEEP),
+        config({**CLASSES, **SWEEP}, base=None),
+        config(SWEEP, key="  params.x: {expr: scaling.num_workers * 2, when: {training.learning_rate: 1}}"),
+        config(SWEEP, tune="tune: {metric: [a, b], mode: [min, max], search: {optuna: {seed: 1}}, budget: {time: 1h}}"),
+        config(SWEEP, tune="tune: {metric: a, mode: min, num_samples: '${N:-3}'}"),
+        "base: sweep.yaml\ntune: {seed: 5}\n",
+    ],
+)
+def test_a_sweep_passes(text: str, sweeps: Draft202012Validator, schema: Draft202012Validator) -> None:
+    assert mistakes(sweeps, text) == []
+    assert mistakes(schema, text)
+
+
+SWEPT_WRONG = {
+    **{
+        f"range: {name}": row
+        for name, row in sweep_rows.RANGES.items()
+        if name in ("unknown kind", "list", "no choice")
+    },
+    **{f"tune: {name}": sweep_rows.TUNE[name] for name in ("mode", "unknown", "time", "hours", "scope", "options")},
+}
+
+
+@pytest.mark.parametrize("name", SWEPT_WRONG)
+def test_what_is_wrong_with_a_sweep_an_editor_sees(name: str, sweeps: Draft202012Validator) -> None:
+    assert mistakes(sweeps, SWEPT_WRONG[name].files["sweep.yaml"])
+
+
+def test_a_sweep_without_a_base_is_whole(sweeps: Draft202012Validator) -> None:
+    assert mistakes(sweeps, config({**CLASSES, **SWEEP}, base=None, tune=None))
+    assert mistakes(sweeps, config({**CLASSES, **SWEEP}, base=None, model=None))
+
+
+def test_a_sweep_s_settings_are_described(sweeps: Draft202012Validator) -> None:
+    parts = sweeps.schema["$defs"]
+    for name in ("Swept", "Tune", "Budget"):
         for setting, said in parts[name]["properties"].items():
             assert said.get("description"), (name, setting)

@@ -13,37 +13,54 @@ LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment"},
     {"config", "arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
     {
-        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "outbox", "elastic"),
-        *("keeping", "continuation", "deepspeed"),
+        *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "wire", "outbox", "elastic"),
+        *("keeping", "continuation", "deepspeed", "mutation", "rescheduling"),
     },
     {
         *("tracking", "progress", "reporting", "relay", "order", "handover", "ranks", "holding"),
-        *("meaning", "resuming", "stopping", "saving", "recovery", "run_record"),
+        *("meaning", "resuming", "stopping", "saving", "pacing", "recovery", "run_record", "adoption"),
     },
     {"tasks"},
     {"worker"},
     {"backend", "failures", "resizing", "ray_train", "run", "watching", "script"},
-    {"recording", "checks", "recorded", "driver"},
+    {"sweep"},
+    {"recording", "checks"},
+    {"searching"},
+    {"recorded", "driver"},
     {"trainer"},
     {"launch"},
     {"__init__", "cli"},
     {"__main__"},
 ]
 # A noun that has a folder: its files import each other.
-PACKAGES = {"contract", "checks", "launch", "config", "tasks"}
+PACKAGES = {"contract", "checks", "launch", "config", "tasks", "sweep", "searching"}
 # Inside a layer, a noun that has several files: each may import those before it.
 GROUPS = [
     ["elastic", "deepspeed_config"],
+    ["wire", "outbox"],
     ["progress_view", "progress_screens", "progress_live", "progress"],
     ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
-    ["relay", "stopping", "resuming", "order", "reporting", "meaning", "saving", "recovery", "handover", "holding"],
+    [
+        "relay",
+        "stopping",
+        "resuming",
+        "order",
+        "reporting",
+        "meaning",
+        "adoption",
+        "saving",
+        "pacing",
+        "recovery",
+        "handover",
+        "holding",
+    ],
     ["ranks", "holding"],
     ["backend", "failures", "resizing", "ray_train", "run", "watching", "script_job"],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),
         *("script_worker", "script_job"),
     ],
-    ["recording", "checks", "recorded", "driver"],
+    ["recorded", "driver"],
 ]
 
 

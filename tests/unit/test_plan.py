@@ -13,7 +13,8 @@ from raytrainer import cluster
 from raytrainer.config.schema import CONFIG
 from raytrainer.config.section import Scaling
 from raytrainer.errors import ArgumentsError
-from raytrainer.launch.plan import plan, scaling_config, with_workers
+from raytrainer.launch.plan import plan
+from raytrainer.launch.scaling import scaling_config, with_workers
 
 
 def config(**sections: Any) -> Any:

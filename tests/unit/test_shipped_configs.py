@@ -10,26 +10,56 @@ import pytest
 from raytrainer.checkpoints import Keep
 from raytrainer.config.loading import load_config
 from raytrainer.config.schema import TASKS
+from raytrainer.config.sweep import load_sweep
 from raytrainer.keeping import keep
 from raytrainer.launch.cheap import without_effect
+from raytrainer.launch.config_study import ConfigStudy
 from raytrainer.launch.plan import plan
+from raytrainer.launch.tune import ends_of
+from raytrainer.sweep.schedulers import scheduler
+from raytrainer.sweep.searchers import searcher
+from raytrainer.sweep.space import Space
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
+SWEEPS = sorted(ROOT.glob("tune_configs/*.yaml"))
 
 
 def test_the_configs_in_the_readme(tmp_path: Path) -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
-    for number, block in enumerate(blocks):
-        path = tmp_path / f"{number}.yaml"
+    for block in blocks:
+        # Each says what it is called; a sweep's base is the one before it.
+        path = tmp_path / block.partition("\n")[0].removeprefix("# ")
         path.write_text(block)
-        load_config(str(path))
+        load = load_sweep if "search_space:" in block else load_config
+        load(str(path))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example(path: Path) -> None:
     load_config(str(path))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep(path: Path, tmp_path: Path) -> None:
+    loaded = load_sweep(str(path))
+    # Search algorithm and scheduler take their options, and every trial's arguments can be built.
+    space, tune = Space.of(loaded.space), loaded.tune
+    study = ConfigStudy(loaded, space, None)
+    steps = {study.planned(loaded.trial_config(study.complete(end))).arguments.max_steps for end in ends_of(space)}
+    lasting = scheduler(tune, space, max(steps))
+    searcher(tune, space, loaded.base, lasting)
+    # What the file says of itself is true.
+    head = re.match(r"(#.*\n)+", path.read_text())
+    assert head and f"raytrainer tune tune_configs/{path.name}" in head[0]
+    assert "Costs" in head[0] and "To change" in head[0]
+    data = re.search(r"python examples/data\.py (\w+)\n", head[0])
+    assert data and f"examples/data/{data[1]}/train.jsonl" == loaded.base["data"]["train"]
+    # Under a name of its own, and it makes itself again.
+    assert loaded.name == path.stem.replace("_", "-")
+    (tmp_path / "again.yaml").write_text(loaded.yaml())
+    assert load_sweep(str(tmp_path / "again.yaml")) == loaded
 
 
 def test_every_task_has_an_example() -> None:

@@ -1,0 +1,212 @@
+"""run_sweep: the one place where a sweep becomes a Ray Tune run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.train.v2.api.config import ScalingConfig
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.stopper import CombinedStopper
+
+from raytrainer import cluster
+from raytrainer.checkpoints import Store
+from raytrainer.environment import environment
+from raytrainer.errors import Interrupted
+from raytrainer.run import travelling_variables
+from raytrainer.sweep.budget import Budget
+from raytrainer.sweep.overseer import Overseer
+from raytrainer.sweep.records import SweepRecord, read_trials, write_sweep
+from raytrainer.sweep.schedulers_population import Population
+from raytrainer.sweep.standings import Standings
+from raytrainer.sweep.study import Study
+from raytrainer.sweep.trial import trial_class
+from raytrainer.sweep.view import View
+
+# Ray Tune's own settings, unless the user set them.
+_SETTINGS = {
+    # It writes each result into three files, in the loop that serves all trials.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "10",
+    # A trial that is stopped in the middle of a long step is killed after 600 s.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Its own tables are not printed.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept, and how.
+
+    Args:
+        study: makes a run of each trial's values.
+        folder: of the sweep.
+        record: what was asked for, for sweep.json.
+        space: what Ray Tune samples, by key; empty where the searcher knows.
+        search: Ray Tune's searcher.
+        scheduler: Ray Tune's scheduler.
+        trials: how many in all, None where only the budget ends the sweep.
+        max_concurrent: how many at a time at most, as the searcher has it; None for as many as have room.
+        max_failures: how often a trial goes on after a failure.
+        keep: of how many trials a checkpoint stays, the best ones'.
+        budget: when there is enough.
+        several: whether a trial may have several workers.
+        callbacks: Ray Tune's, which are told what the overseer is told, after it.
+        stop: ends single trials, or all, beside the budget; None for nothing.
+        resume: whether to go on with what is in the folder.
+    """
+
+    study: Study
+    folder: Store
+    record: SweepRecord
+    space: dict[str, Any]
+    search: Any
+    scheduler: Any
+    trials: int | None
+    max_concurrent: int | None
+    max_failures: int
+    keep: int
+    budget: Budget
+    several: bool
+    callbacks: Sequence[Callback] = ()
+    stop: Stopper | None = None
+    resume: bool = False
+
+
+def run_sweep(sweep: Sweep) -> dict[int, str]:
+    """Run a sweep's trials and wait for them.
+
+    Args:
+        sweep: what to run; Ray is connected.
+
+    Returns:
+        The errors of the trials that failed, by number.
+
+    Raises:
+        Interrupted: after Ctrl-C; ``raytrainer resume`` goes on.
+    """
+    record = dataclasses.replace(
+        sweep.record, began=sweep.record.began or time.time(), concurrency=sweep.max_concurrent or 0
+    )
+    write_sweep(sweep.folder, record)
+    standings = Standings(record.mode[0], record.scope, sweep.keep, record.repeats)
+    view = View(record.metric[0], sweep.trials, standings.best, sweep.budget.seconds)
+    overseer = Overseer(
+        folder=sweep.folder,
+        metric=record.metric[0],
+        standings=standings,
+        budget=sweep.budget,
+        view=view,
+        complete=sweep.study.complete,
+        scheduler=next(iter(record.scheduler), "fifo"),
+        gpus=lambda values: gpus(sweep.study.scaling(values)),
+        several=sweep.several,
+        lent=sweep.scheduler.base.checkpoints if isinstance(sweep.scheduler.base, Population) else set,
+    )
+    if sweep.resume:
+        overseer.take_up(read_trials(sweep.folder), record)
+    state, reason = "failed", None
+    try:
+        interrupted = _tune(sweep, overseer)
+        state, reason = ("interrupted", None) if interrupted else ("finished", sweep.budget.exhausted)
+    except KeyboardInterrupt:
+        interrupted, state = True, "interrupted"
+    finally:
+        overseer.finish("stopped" if state == "finished" else "interrupted", reason)
+        ended = dataclasses.replace(record, ended=time.time(), state=state, stopped_by=reason)
+        write_sweep(sweep.folder, ended)
+    if interrupted:
+        raise Interrupted
+    return overseer.failures
+
+
+def gpus(scaling: ScalingConfig) -> float:
+    """Return the GPUs of all workers together."""
+    return float(scaling.max_workers * cluster.worker_resources(scaling).get("GPU", 0.0))
+
+
+def _tune(sweep: Sweep, overseer: Overseer) -> bool:
+    """Run Ray Tune's loop, and tell whether Ctrl-C ended it."""
+    here = travelling_variables(), os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
+    settings = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    with environment(settings), quiet_ray(), _interrupts() as interrupted:
+        tune.run(
+            trial_class(sweep.study, sweep.folder, here),
+            name="trials",
+            storage_path=str(sweep.folder.folder) if sweep.folder.local else sweep.folder.path,
+            storage_filesystem=sweep.folder.filesystem,
+            config=sweep.space,
+            search_alg=sweep.search,
+            scheduler=sweep.scheduler,
+            stop=CombinedStopper(sweep.budget, sweep.stop) if sweep.stop else sweep.budget,
+            max_failures=sweep.max_failures,
+            callbacks=[overseer, *sweep.callbacks],
+            # A process that is kept for the next trial would keep the workers of the one before.
+            reuse_actors=not sweep.several,
+            raise_on_failed_trial=False,
+            trial_dirname_creator=folder_name,
+            resume="AUTO+ERRORED" if sweep.resume else None,
+            verbose=0,
+        )
+        return interrupted()
+
+
+def folder_name(trial: Trial) -> str:
+    """Return the name of a trial's folder: its number, from 1."""
+    return f"{int(trial.experiment_tag.partition('_')[0]):05d}"
+
+
+@contextlib.contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Let Ray Tune say nothing inside the block: what it has to say, the sweep's own view shows."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """End Ray Tune's loop in good order on the first Ctrl-C inside the block, and at once on the second.
+
+    Yields:
+        Tells whether there was one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        # For Ray Tune this signal, too, means to note where all trials are and to leave; it keeps Ctrl-C to itself.
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

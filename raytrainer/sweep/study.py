@@ -1,0 +1,62 @@
+"""What a sweep is a sweep of: something that makes a run of each trial's values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ray.train.v2.api.config import ScalingConfig
+
+from raytrainer.checkpoints import Store
+from raytrainer.events import Evaluated
+from raytrainer.run import Work
+from raytrainer.sinks import Sink
+from raytrainer.wire import Verdict
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A trial's turn to train: at its start, after a failure or a pause, or as the clone of another trial.
+
+    Args:
+        values: completed.
+        number: the trial's.
+        repeat: which repeat of its values it is, from 0.
+        folder: the trial's.
+        run: name of its training, the same until it becomes a clone; it goes on from checkpoints of this name.
+        clone_of: the address of another trial's checkpoint to go on from, None where it is no clone.
+        sinks: who is told what happens, in the trial's process.
+        judge: says what it does after each evaluation.
+    """
+
+    values: Mapping[str, Any]
+    number: int
+    repeat: int
+    folder: Store
+    run: str
+    clone_of: str | None
+    sinks: list[Sink]
+    judge: Callable[[Evaluated], Verdict]
+
+
+def sampled_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values in what Ray Tune gives a trial."""
+    return {name: value for name, value in config.items() if not name.startswith("__")}
+
+
+class Study(Protocol):
+    """Makes a run of each trial's values. It travels to the trials' processes, pickled, once for each process."""
+
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a trial trains with, of what Ray Tune gives it: expressions too, nothing that does not apply."""
+
+    def scaling(self, values: Mapping[str, Any]) -> ScalingConfig:
+        """Return the workers that a trial asks for; imports nothing heavy."""
+
+    def work(self, turn: Turn) -> Work:
+        """Return the run, which reports each evaluation to the turn's judge.
+
+        Raises:
+            UserError: the values do not go together.
+        """

@@ -1,0 +1,111 @@
+"""What the driver keeps of checkpoints while trials go on from each other."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from raytrainer.checkpoints import Store
+from raytrainer.sweep.budget import Budget
+from raytrainer.sweep.overseer import Overseer
+from raytrainer.sweep.standings import Standings
+from raytrainer.sweep.view import View
+
+
+@dataclass
+class TuneTrial:
+    """What the driver looks at of one of Ray Tune's trials."""
+
+    folder: Path
+    number: int
+    checkpoint: Any = None
+    over: bool = False
+    error_file: None = None
+
+    def __post_init__(self) -> None:
+        self.config = {"training.learning_rate": self.number / 1000}
+        self.storage = SimpleNamespace(trial_fs_path=str(self.folder / "trials" / f"{self.number:05d}"))
+
+    def is_finished(self) -> bool:
+        return self.over
+
+    def saved(self, step: int, count: int) -> Any:
+        """Write a checkpoint, and Ray Tune's that points to it."""
+        own = Path(self.storage.trial_fs_path)
+        place = own / "checkpoints" / f"checkpoint-{step}"
+        place.mkdir(parents=True)
+        pointer = own / f"checkpoint_{count:06d}"
+        pointer.mkdir()
+        (pointer / "pointer.json").write_text(json.dumps({"number": self.number, "step": step, "address": str(place)}))
+        self.checkpoint = SimpleNamespace(path=str(pointer))
+        return self.checkpoint
+
+
+class Sweep:
+    """A driver, and its trials as Ray Tune has them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lent = folder, set[str]()
+        self.trials = [TuneTrial(folder, number) for number in (1, 2)]
+        standings = Standings("min", "last", keep=0)
+        view = View("eval_loss", 2, standings.best, stream=io.StringIO())
+        self.overseer = Overseer(
+            *(Store(str(folder)), "eval_loss", standings, Budget(), view, dict, "pbt", lambda values: 0.0, False),
+            lent=lambda: self.lent,
+        )
+
+    def reaches(self, number: int, step: int, count: int) -> None:
+        trial: Any = self.trials[number - 1]
+        result = {"step": step, "max_steps": 24, "seconds": 1.0, "eval_loss": 1.0}
+        self.overseer.on_trial_result(0, self.trials, trial, result)
+        self.overseer.on_checkpoint(0, self.trials, trial, trial.saved(step, count))
+        self.turn()
+
+    def ends(self, number: int) -> None:
+        trial: Any = self.trials[number - 1]
+        trial.over = True
+        self.overseer.on_trial_complete(0, self.trials, trial)
+        self.turn()
+
+    def turn(self) -> None:
+        self.overseer.on_step_end(0, self.trials)
+
+    def left(self, wanted: list[str]) -> list[str]:
+        """Return the first trial's checkpoints once they are those, or after a while."""
+        folder, until = self.folder / "trials" / "00001" / "checkpoints", time.monotonic() + 5
+        while (found := sorted(path.name for path in folder.iterdir())) != wanted and time.monotonic() < until:
+            time.sleep(0.01)
+        return found
+
+
+def test_what_a_waiting_trial_goes_on_from_stays_until_it_has_its_own(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    donor, clone = sweep.trials
+    sweep.reaches(1, 8, 0)
+    clone.checkpoint = donor.checkpoint
+    # The donor goes on, and ends before there is room for the clone.
+    for count, step in enumerate((16, 20, 24), 1):
+        sweep.reaches(1, step, count)
+    sweep.ends(1)
+    assert sweep.left(["checkpoint-8"]) == ["checkpoint-8"]
+    sweep.reaches(2, 16, 0)
+    assert sweep.left([]) == []
+    sweep.ends(2)
+    sweep.overseer.finish("stopped", None)
+
+
+def test_what_the_scheduler_may_yet_give_away_stays(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.reaches(1, 8, 0)
+    sweep.lent = {sweep.trials[0].checkpoint.path}
+    for count, step in enumerate((16, 20, 24), 1):
+        sweep.reaches(1, step, count)
+    assert "checkpoint-8" in sweep.left(["checkpoint-20", "checkpoint-24", "checkpoint-8"])
+    sweep.lent = set()
+    sweep.turn()
+    assert sweep.left(["checkpoint-20", "checkpoint-24"]) == ["checkpoint-20", "checkpoint-24"]
