@@ -15,6 +15,8 @@ setup: .venv/.stamp
 
 demo: setup
 	OMP_NUM_THREADS=1 $(VENV)/python examples/seq2seq.py
+	$(VENV)/python examples/data.py dates
+	OMP_NUM_THREADS=1 $(VENV)/raytrainer tune tune_configs/demo.yaml
 
 test: setup
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -m "not slow and not gpu"

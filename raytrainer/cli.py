@@ -83,6 +83,25 @@ def _train(config: ConfigFile, settings: Settings = None, address: Address = Non
     train(loaded.config, loaded.yaml(), address)
 
 
+@app.command("tune", epilog="example: raytrainer tune tune_configs/learning_rate.yaml tune.num_samples=20")
+def _tune(
+    config: Annotated[str, typer.Argument(metavar="SWEEP", help="The sweep, a YAML file.", show_default=False)],
+    settings: Settings = None,
+    address: Address = None,
+) -> None:
+    """Search for better settings: many trials of a config, the best of them kept.
+
+    The sweep's folder is run.storage_path/name. It has the trials, results.csv and results.json, best.yaml for
+    raytrainer train, the best model, and report.html. Ctrl-C stops it; raytrainer resume goes on.
+    """
+    from raytrainer.config.sweep import load_sweep
+
+    loaded = load_sweep(config, settings or [])
+    from raytrainer.launch.tune import tune
+
+    tune(loaded, address)
+
+
 @app.command("check", epilog="example: raytrainer check examples/seq2seq.yaml --timed")
 def _check(
     config: ConfigFile,
@@ -202,13 +221,32 @@ def _resume(
     resume(run, allow_changes)
 
 
+@app.command("report", epilog="example: raytrainer report runs/dates-sweep")
+def _report(
+    sweep: Annotated[
+        str,
+        typer.Argument(metavar="SWEEP", help="The sweep's folder: storage_path/name.", show_default=False),
+    ],
+) -> None:
+    """Make a page of a sweep, and print its trials, best first.
+
+    The page is report.html in the sweep's folder: curves, parallel coordinates, importances, and whether the winner
+    beats the base configuration and random search by more than the noise. It needs no network. results.csv and
+    results.json are written anew. The sweep may still run, or have died.
+    """
+    from raytrainer.sweep.report import report
+
+    report(sweep)
+
+
 @app.command("schema", epilog="example: raytrainer schema --output raytrainer.schema.json")
 def _schema(
+    sweep: Annotated[bool, typer.Option("--sweep", help="Of sweeps: search_space and tune, too.")] = False,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the JSON schema of config files, with the training arguments of the transformers that is installed.
+    """Print the JSON schema of configs, or of sweeps, with the training arguments of the installed transformers.
 
     With it an editor completes and checks a config. One that uses yaml-language-server reads where the schema is from
     the config's first line:
@@ -219,7 +257,7 @@ def _schema(
 
     from raytrainer.config.json_schema import json_schema
 
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    text = json.dumps(json_schema(sweep), indent=2, ensure_ascii=False)
     if output is None:
         print(text)
         return

@@ -14,8 +14,9 @@ from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
 from raytrainer.launch.cheap import cheap_problems, without_effect
 from raytrainer.launch.nodes import storage_row
-from raytrainer.launch.plan import Plan, job_of, plan, with_workers
+from raytrainer.launch.plan import Plan, job_of, plan
 from raytrainer.launch.rows import Row, failed, print_rows
+from raytrainer.launch.scaling import with_workers
 from raytrainer.run import Outcome
 from raytrainer.tasks.inspection import Inspection, Inspector, Memory, Timing
 from raytrainer.tracking import check_store

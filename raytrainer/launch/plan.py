@@ -13,14 +13,15 @@ from typing import Any
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
-from raytrainer import cluster, shipping
+from raytrainer import shipping
 from raytrainer.arguments import RaySeq2SeqTrainingArguments, RayTrainingArguments, field_values
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.config.schema import OwnTrainer
-from raytrainer.config.section import Common, Scaling, Trained
+from raytrainer.config.section import Common, Trained
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.keeping import keep
+from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import folder_to_send, send
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job
@@ -83,38 +84,6 @@ def run_config(config: Trained) -> RunConfig:
         checkpoint_config=checkpoints,
         logging_config=LoggingConfig(log_level="WARNING"),
     )
-
-
-def scaling_config(asked: Scaling) -> ScalingConfig | None:
-    """Return Ray Train's scaling configuration; None where nothing is asked for.
-
-    Without a number of workers it has one, until the cluster is known: :func:`with_workers`.
-
-    Raises:
-        UserError: Ray Train refuses it.
-    """
-    values = asked.model_dump(exclude_defaults=True)
-    if not values:
-        return None
-    if isinstance(asked.num_workers, list):
-        values["num_workers"] = tuple(asked.num_workers)
-    try:
-        return ScalingConfig(**values)
-    except ValueError as error:
-        fix = "what ray.train.ScalingConfig takes, for example {num_workers: 2, use_gpu: true}"
-        raise ArgumentsError(Problem("scaling", values, str(error), fix)) from error
-
-
-def with_workers(scaling: ScalingConfig | None, asked: Scaling) -> ScalingConfig:
-    """Return the scaling configuration with a number of workers, which may follow from the cluster's GPUs.
-
-    Args:
-        scaling: as :func:`scaling_config` gave it.
-        asked: what the config says.
-    """
-    if scaling is None:
-        return cluster.default_scaling()
-    return scaling if asked.num_workers is not None else cluster.one_a_gpu(scaling)
 
 
 def training_arguments(config: Trained, folder: Store) -> Any:

@@ -33,7 +33,7 @@ def resume(run: str, allow_changes: bool) -> None:
     except (OSError, ValueError) as error:
         raise mistake(f"its run.json cannot be read: {error}", "the folder of a run of raytrainer") from error
     if record.state == "finished":
-        print(f"{run} is finished: step {record.step} of {record.max_steps}")
+        print(f"{run} is finished: {record.progress}")
         return
     if record.command is None:
         reason = "it was started in a notebook or an interactive session, so there is no command to repeat"
@@ -45,7 +45,7 @@ def resume(run: str, allow_changes: bool) -> None:
     os.environ[RESUME_VARIABLE] = folder
     if allow_changes:
         os.environ[ALLOW_CHANGES_VARIABLE] = "1"
-    print(f"{run}: {record.state} at step {record.step} of {record.max_steps}", file=sys.stderr, flush=True)
+    print(f"{run}: {record.state} at {record.progress}", file=sys.stderr, flush=True)
     # In place of this process: Ctrl-C, output and exit status are the program's own.
     try:
         os.execvp(record.command[0], record.command)

@@ -16,7 +16,8 @@ from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
 from raytrainer.launch.cheap import raise_cheap, without_effect
 from raytrainer.launch.outcome import Told, outcome_of, summary
-from raytrainer.launch.plan import job_of, mlflow_environment, plan, scaling_config, with_workers
+from raytrainer.launch.plan import job_of, mlflow_environment, plan
+from raytrainer.launch.scaling import scaling_config, with_workers
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
@@ -128,14 +129,14 @@ def what_to_resume(config: Common, folder: Store) -> bool | None:
         return False
     except (OSError, ValueError):
         record = None
-    state = f"{record.state} at step {record.step} of {record.max_steps}" if record else "unreadable"
+    state = f"{record.state} at {record.progress}" if record else "unreadable"
     existing = "resume" if asked_to_resume(folder.path) else config.run.existing
     if existing == "replace":
         folder.delete()
         return False
     if existing == "resume":
         if record is not None and record.state == "finished":
-            print(f"{folder.path} is finished: step {record.step} of {record.max_steps}")
+            print(f"{folder.path} is finished: {record.progress}")
             return None
         # The run may have been stopped before its first checkpoint.
         return bool(Store(join(folder.path, "checkpoints"), folder.filesystem).manifests())

@@ -1,0 +1,170 @@
+"""The sweep of a config: each trial is the config with other values."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.train.v2.api.config import LoggingConfig, RunConfig, ScalingConfig
+
+from raytrainer import cluster
+from raytrainer.checkpoints import Keep, Store, join, parted
+from raytrainer.config.schema import Script
+from raytrainer.config.section import Storage, Trained
+from raytrainer.launch.scaling import scaling_config
+from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.resuming import Recovery
+from raytrainer.run import Work
+from raytrainer.script_job import ScriptJob
+from raytrainer.sweep.known import of_base
+from raytrainer.sweep.study import Turn, sampled_of
+from raytrainer.sweep.suggestions import ORIGIN
+
+if TYPE_CHECKING:
+    from raytrainer.config.sweep import SweepLoaded
+    from raytrainer.launch.plan import Plan
+    from raytrainer.sweep.space import Space
+
+# An evaluation at the end, where the config asks for none: transformers evaluates after the last step.
+_AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
+
+
+class ConfigStudy:
+    """Makes a run of a config's values; see :class:`raytrainer.sweep.study.Study`.
+
+    Args:
+        sweep: the sweep's config.
+        space: its search space.
+        cache: where prepared data is kept, for all trials; None where the config's own function has the data.
+    """
+
+    def __init__(self, sweep: SweepLoaded, space: Space, cache: str | None) -> None:
+        self._sweep, self._space, self._cache = sweep, space, cache
+
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a trial trains with; the base as it is has no expressions in it."""
+        if config.get(ORIGIN) == "default":
+            return of_base(self._space, self._sweep.base)
+        return self._space.complete(sampled_of(config), self._sweep.base)
+
+    def scaling(self, values: Mapping[str, Any]) -> ScalingConfig:
+        """Return the workers that a trial asks for: one, with a GPU if there is any, where the config does not say."""
+        asked = self._sweep.trial_config(values).scaling
+        scaling = scaling_config(asked)
+        if scaling is None:
+            return ScalingConfig(use_gpu=ray.is_initialized() and cluster.default_scaling().use_gpu)
+        return scaling
+
+    def planned(self, config: Trained, folder: str = "runs/trial", repeat: int = 0) -> Plan:
+        """Work out what a trial's config comes to; starts nothing.
+
+        Args:
+            config: the trial's.
+            folder: where it is kept.
+            repeat: which repeat of its values it is, from 0.
+
+        Raises:
+            UserError: its settings do not fit each other.
+        """
+        from raytrainer.launch.plan import plan
+
+        parent, name = parted(folder)
+        changed: dict[str, Any] = {
+            "name": name,
+            "run": Storage(storage_path=parent),
+            "mlflow": None,
+            "training": trial_arguments(config.training, repeat),
+        }
+        if self._cache is not None and config.data.cache is None:  # type: ignore[attr-defined]  # a task has it
+            changed["data"] = config.data.model_copy(update={"cache": self._cache})  # type: ignore[attr-defined]
+        return plan(config.model_copy(update=changed))
+
+    def work(self, turn: Turn) -> Work:
+        """Return a trial's run."""
+        config = self._sweep.trial_config(turn.values)
+        if isinstance(config, Script):
+            return script_job(config, turn, self.scaling(turn.values))
+        from raytrainer.launch.plan import job_of
+
+        planned = self.planned(config, turn.folder.path, turn.repeat)
+        planned = dataclasses.replace(planned, scaling=self.scaling(turn.values))
+        job = job_of(planned, resume=False)
+        clone = turn.clone_of is not None
+        recovery = Recovery(
+            store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
+            run=turn.run,
+            keep=Keep(limit=1),
+            allow_changes=clone,
+            paced=True,
+            adopt=clone,
+        )
+        if clone:
+            job = dataclasses.replace(job, call=packed_call(resume_from_checkpoint=turn.clone_of))
+        return dataclasses.replace(job, recovery=recovery, finish=nothing, sinks=turn.sinks, judge=turn.judge)
+
+
+def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+    """Return the training arguments of a trial.
+
+    The sweep takes the best checkpoints itself, at the evaluations that count; others are saved only where the config
+    asks for them by steps or epochs, so that a trial goes on from there after a fault.
+
+    Args:
+        training: as the config has them, with the trial's values.
+        repeat: which repeat of these values it is, from 0; each has a seed of its own.
+    """
+    arguments = dict(training)
+    arguments.pop("load_best_model_at_end", None)
+    default = "steps" if "save_steps" in arguments else "no"
+    if arguments.setdefault("save_strategy", default) == "best":
+        arguments["save_strategy"] = "no"
+    if arguments.get("eval_strategy", "no") == "no":
+        arguments |= _AT_THE_END
+    if repeat:
+        arguments["seed"] = arguments.get("seed", 42) + repeat
+    return arguments
+
+
+def script_job(config: Script, turn: Turn, scaling: ScalingConfig) -> ScriptJob:
+    """Return a trial's run of a script, which has the values among its arguments.
+
+    An ``--output_dir`` of the script's is the trial's own: trials that run at the same time would share it.
+    """
+    script = os.path.abspath(config.script)
+    root = folder_to_send(script)
+    arguments = list(config.args)
+    if turn.folder.local and any(argument.partition("=")[0] == "--output_dir" for argument in arguments):
+        arguments += ["--output_dir", str(turn.folder.folder / "output")]
+    return ScriptJob(
+        target=script,
+        module=False,
+        arguments=arguments,
+        scaling=scaling,
+        run=RunConfig(
+            name=f"{turn.number:05d}",
+            storage_path=parted(turn.folder.path)[0],
+            storage_filesystem=turn.folder.filesystem,
+            logging_config=LoggingConfig(log_level="WARNING"),
+            worker_runtime_env={"working_dir": send(root)} if root else None,
+        ),
+        root=root,
+        storage=turn.folder,
+        sinks=turn.sinks,
+        judge=turn.judge,
+        name=turn.run,
+        clone_of=turn.clone_of,
+    )
+
+
+def packed_call(**keywords: Any) -> Any:
+    """Pack the call of ``train``."""
+    from raytrainer import shipping
+
+    return shipping.Shipper().pack(((), keywords))
+
+
+def nothing(trainer: Any) -> None:
+    """Do nothing with a trained trainer: the sweep has what it wants of it already."""

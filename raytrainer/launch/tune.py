@@ -1,0 +1,241 @@
+"""``raytrainer tune``: a sweep's config becomes trials, and leaves their results."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ray.train.v2.api.config import ScalingConfig
+
+from raytrainer import cluster
+from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.config.resolved import resolved_yaml
+from raytrainer.config.schema import Script
+from raytrainer.config.sweep import SweepLoaded
+from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFailed
+from raytrainer.launch.config_study import ConfigStudy
+from raytrainer.launch.train import train
+from raytrainer.launch.winner import BEST, best_config, export_model, refit_config, write_best
+from raytrainer.run_record import (
+    ALLOW_CHANGES_VARIABLE,
+    RunRecord,
+    asked_to_resume,
+    command_of_this_program,
+    how_to_resume,
+    write_record,
+)
+from raytrainer.sweep.budget import Budget
+from raytrainer.sweep.records import SweepRecord, read_sweep, read_trials
+from raytrainer.sweep.report import PAGE, report
+from raytrainer.sweep.results import read_results
+from raytrainer.sweep.runner import Sweep, run_sweep
+from raytrainer.sweep.schedulers import scheduler
+from raytrainer.sweep.searchers import searcher
+from raytrainer.sweep.space import Space
+
+CONFIG = "config.yaml"
+
+
+def tune(sweep: SweepLoaded, address: str | None = None) -> None:
+    """Run a sweep: its trials, then the table of results, best.yaml, the best model and the report.
+
+    Args:
+        sweep: its config.
+        address: the Ray cluster's; None for ``RAY_ADDRESS``, else a Ray of its own.
+
+    Raises:
+        UserError: a mistake that was found before the first trial.
+        TrainingFailed: no trial came to anything.
+        Interrupted: after Ctrl-C.
+    """
+    folder = Store(join(on_this_machine(sweep.base["run"]["storage_path"]), sweep.name))
+    before = _what_is_there(sweep, folder)
+    record = RunRecord(command_of_this_program(), os.getcwd(), unit="trial")
+    failures: dict[int, str] = {}
+    if before is None or before.state != "finished":
+        try:
+            failures = _run(sweep, folder, before, record, address)
+        except Interrupted:
+            _note(folder, record, "interrupted")
+            print(f"stopped. To go on: {how_to_resume(record, folder.path)}", file=sys.stderr, flush=True)
+            raise
+    elif _is_concluded(sweep, folder):
+        print(f"{folder.path} is finished")
+        return
+    _conclude(sweep, folder, failures, address)
+    _note(folder, record, "finished")
+
+
+def _note(folder: Store, record: RunRecord, state: str) -> None:
+    """Note how far the sweep has come, for ``raytrainer resume``."""
+    trials = read_trials(folder)
+    over = sum(trial.state in ("finished", "stopped", "failed") for trial in trials)
+    write_record(folder, dataclasses.replace(record, state=state, step=over, max_steps=len(trials)))
+
+
+def _run(
+    sweep: SweepLoaded, folder: Store, before: SweepRecord | None, record: RunRecord, address: str | None
+) -> dict[int, str]:
+    """Run the trials, those that are not over; return the errors of those that failed, by number."""
+    storage = on_this_machine(sweep.base["run"]["storage_path"])
+    asked, space = sweep.tune, Space.of(sweep.space)
+    study = ConfigStudy(sweep, space, join(storage, "cache") if "task" in sweep.base else None)
+    ends = list(ends_of(space))
+    longest = _longest(sweep, study, ends)
+    scheduling = scheduler(asked, space, longest, sweep.root)
+    # Once before Ray is started, for what is wrong with it.
+    searcher(asked, space, sweep.base, scheduling, 0, sweep.root)
+    concurrent, several = _connect(sweep, study, ends, address)
+    searching, sampled = searcher(asked, space, sweep.base, scheduling, concurrent or 0, sweep.root)
+    budget = Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience)
+    if before is not None:
+        budget.before = max(0.0, _last_sign(folder, before) - before.began)
+    folder.write(CONFIG, sweep.yaml().encode())
+    total = searching.total_samples if searching.total_samples < sys.maxsize else None
+    write_record(folder, dataclasses.replace(record, max_steps=total or 0))
+    return run_sweep(
+        Sweep(
+            study=study,
+            folder=folder,
+            record=dataclasses.replace(before, ended=None, state="running") if before else _record(sweep, space),
+            space=sampled,
+            search=searching,
+            scheduler=scheduling,
+            trials=total,
+            max_concurrent=concurrent,
+            max_failures=asked.max_failures,
+            keep=asked.keep,
+            budget=budget,
+            several=several,
+            resume=before is not None,
+        )
+    )
+
+
+def ends_of(space: Space) -> Iterator[dict[str, Any]]:
+    """Return samples from the ends of the space: everything at its first and at its last, and each value alone."""
+    values = {one.key: list(one.values or one.ends) for one in space.parameters}
+    for end in (0, -1):
+        corner = {key: given[end] for key, given in values.items()}
+        yield corner
+        for key, given in values.items():
+            yield from ({**corner, key: value} for value in given)
+
+
+def _what_is_there(sweep: SweepLoaded, folder: Store) -> SweepRecord | None:
+    """Return the record of the sweep to go on with, None to begin anew.
+
+    Raises:
+        ArgumentsError: there is one, and it shall not be touched, or it is another one.
+    """
+    try:
+        before = read_sweep(folder)
+    except FileNotFoundError:
+        return None
+    existing = "resume" if asked_to_resume(folder.path) else sweep.base["run"]["existing"]
+    if existing == "resume":
+        if folder.read(CONFIG) != sweep.yaml().encode() and not os.environ.get(ALLOW_CHANGES_VARIABLE):
+            fix = "raytrainer resume --allow-changes to go on with the config as it is now, or another name"
+            raise ArgumentsError(Problem("name", sweep.name, f"it was begun with another config: {folder.path}", fix))
+        return before
+    if existing == "replace":
+        folder.delete()
+        return None
+    fix = f"raytrainer resume {folder.path} to go on with it, run.existing=replace to delete it, or another name"
+    raise ArgumentsError(Problem("name", sweep.name, f"there is a sweep of that name, {before.state}", fix))
+
+
+def _longest(sweep: SweepLoaded, study: ConfigStudy, ends: list[dict[str, Any]]) -> int | None:
+    """Build the training arguments at the ends of the space, and return the steps of the longest trial if known.
+
+    Raises:
+        UserError: some do not go together.
+    """
+    steps = []
+    for end in ends:
+        config = sweep.trial_config(study.complete(end))
+        if isinstance(config, Script):
+            return None
+        steps.append(study.planned(config).arguments.max_steps)
+    return max(steps) if min(steps) > 0 else None
+
+
+def _connect(
+    sweep: SweepLoaded, study: ConfigStudy, ends: list[dict[str, Any]], address: str | None
+) -> tuple[int | None, bool]:
+    """Connect to Ray, and find out how many trials it has room for.
+
+    Returns:
+        How many trials run at a time, None for as many as an autoscaler brings room for; whether some have several
+        workers.
+    """
+
+    def largest() -> ScalingConfig:
+        return max((study.scaling(study.complete(end)) for end in ends), key=lambda scaling: scaling.max_workers)
+
+    asked = sweep.tune.max_concurrent_trials
+    wanted = asked if isinstance(asked, int) else 1
+    cluster.connect(math.ceil(wanted * cluster.cpus(largest())), address)
+    scaling = largest()  # which may follow from the cluster
+    cluster.check_supply(scaling, scaling.max_workers)
+    several = scaling.max_workers > 1
+    if cluster.grows():
+        return (asked if isinstance(asked, int) else None), several
+    room = cluster.room_for(scaling) // scaling.max_workers
+    return (min(asked, room) if isinstance(asked, int) else room), several
+
+
+def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:
+    asked = sweep.tune
+    search, scheduling = asked.searching, asked.scheduling
+    return SweepRecord(
+        name=sweep.name,
+        metric=asked.metrics,
+        mode=list(asked.modes),
+        scope=asked.scope,
+        search={search[0]: search[1]},
+        scheduler={scheduling[0]: scheduling[1]},
+        seed=asked.seed,
+        repeats=asked.repeats,
+        space=space.describe(),
+    )
+
+
+def _last_sign(folder: Store, before: SweepRecord) -> float:
+    """Return when the sweep was last seen alive: its driver may have been killed."""
+    times = [entry.time for trial in read_trials(folder) for entry in trial.record.history[-1:]]
+    return before.ended or max(times, default=before.began)
+
+
+def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
+    """Tell whether all is there that follows the trials: the last of it, the report or the refit."""
+    last = "refit/outcome.json" if sweep.tune.refit else PAGE
+    try:
+        folder.read(last)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], address: str | None) -> None:
+    results = read_results(folder)
+    best = results.best
+    if best is None:
+        first = next(iter(failures.values()), "no trial was evaluated").strip().splitlines()
+        raise TrainingFailed(f"no trial of {sweep.name} came to a result: {first[-1]} ({folder.path}/trials)")
+    config = best_config(sweep, best)
+    write_best(sweep, config, best, folder)
+    model = export_model(best, folder)
+    report(folder.path)
+    place = folder.folder if folder.local else folder.path
+    print(f"best config: {place}/{BEST}")
+    print(f"best model: {model or 'its checkpoint was not kept; raytrainer train makes it again of best.yaml'}")
+    if failures:
+        print(f"warning: {len(failures)} of {len(results.ranked)} trials failed", file=sys.stderr)
+    if sweep.tune.refit:
+        refit = refit_config(config, folder)
+        train(refit, resolved_yaml(refit, sweep.secrets), address)
