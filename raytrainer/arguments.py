@@ -108,14 +108,15 @@ def rebuild(kind: type[Arguments], values: dict[str, Any], **changes: Any) -> Ar
         ValueError: what the constructor refuses.
     """
     built = kind(**{**values, **changes})
-    if _derives_fields_of_its_own(kind):
+    if derives_fields(kind):
         # The driver's values are derived already: a subclass that doubles a learning rate must not double it again.
         for name in values.keys() - changes.keys() - _DECIDED_ON_THE_WORKER.keys():
             setattr(built, name, values[name])
     return built
 
 
-def _derives_fields_of_its_own(kind: type[TrainingArguments]) -> bool:
+def derives_fields(kind: type[TrainingArguments]) -> bool:
+    """Tell whether a class of training arguments computes fields in a ``__post_init__`` of its own."""
     derive = (base for base in kind.__mro__ if "__post_init__" in vars(base))
     return any(base.__module__.split(".")[0] not in ("transformers", "raytrainer") for base in derive)
 

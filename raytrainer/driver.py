@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from ray.train.v2.api.config import LoggingConfig, RunConfig
 from transformers import TrainerControl, TrainerState
+from transformers.trainer_utils import BestRun
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values
@@ -21,6 +23,7 @@ from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job, Outcome
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
+from raytrainer.searching import Asked, Subject, search
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.watching import sweep, watched_fit
 
@@ -49,8 +52,51 @@ class DriverSide(Recorded):
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         return self._on_cluster("predict", args, kwargs)
 
-    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
-        checks.no_search_yet()
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], Any] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] = "minimize",
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun]:
+        """Search for training arguments on the cluster, with transformers' signature.
+
+        Args:
+            hp_space: ``hp_space(None)`` returns a dictionary of Ray Tune's domains; with Optuna ``hp_space(trial)``
+                asks the trial. Names are fields of the training arguments, and what ``model_init(trial)`` looks up.
+                Default: transformers' own.
+            compute_objective: of an evaluation's metrics; default transformers' own.
+            n_trials: how many.
+            direction: ``"minimize"``, ``"maximize"``, or a list of these for several objectives.
+            backend: ``"ray"`` or ``"optuna"``; None for the one that ``hp_space`` is written for.
+            hp_name: names a trial; the name is its ``run_name``.
+            **kwargs: of ``ray.tune.run`` what :class:`raytrainer.searching.options.Options` has, ``sampler`` for
+                Optuna, and ``keep``, ``scope`` and ``seed``.
+
+        Returns:
+            The best run, for a list of directions those of the Pareto front. ``run_id`` names the trial's folder;
+            ``run_summary`` has the search's folder, the run's checkpoint and all results.
+
+        Raises:
+            UserError: a mistake that was found before the first trial.
+            TrainingFailed: no trial came to anything.
+        """
+        checks.search_call(self)
+        precision, loss_scale, batch = self._asked
+        asked = Asked(hp_space, compute_objective, n_trials, direction, backend, hp_name, kwargs)
+        subject = Subject(
+            given=self.args,
+            model_init=vars(self).get("model_init"),
+            check=lambda given: checks.own(self._scaling, self._run, precision, loss_scale, batch, given),
+            scaling=self._scaling,
+            run=self._run,
+            folder=run_folder(self._run, on_this_machine(self.args.output_dir)),
+            job=lambda: self._job("train", (), {}),
+        )
+        return search(subject, asked)
 
     def _on_cluster(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         cluster.connect(cluster.cpus(self._scaling))

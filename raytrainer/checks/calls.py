@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any, NoReturn
+from typing import Any
 
 from transformers import Trainer, TrainingArguments
 
@@ -35,7 +35,8 @@ def train_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     if _lacks(trainer, "train_dataset", "get_train_dataloader"):
         refuse("train_dataset", None, "there is nothing to train on", "train_dataset=... in the constructor")
     if call.arguments.get("trial") is not None:
-        no_search_yet()
+        fix = "trainer.hyperparameter_search(...), which trains the trials"
+        refuse("trial", call.arguments["trial"], "train() trains what the training arguments say", fix)
     resume = call.arguments.get("resume_from_checkpoint")
     output_dir = on_this_machine(given.output_dir or "")
     store = checkpoint_store(trainer._run, output_dir)
@@ -67,18 +68,20 @@ def evaluate_call(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         refuse("eval_dataset", None, "there is nothing to evaluate on", fix)
 
 
-def no_search_yet() -> NoReturn:
-    """Refuse a hyperparameter search through the trainer's own method.
+def search_call(trainer: Any) -> None:
+    """Check that a driver's trainer can be searched.
 
     Raises:
-        ArgumentsError: always.
+        ArgumentsError: it has no function that makes models, or nothing to train or to evaluate on.
     """
-    refuse(
-        "hyperparameter_search",
-        "called",
-        "this version does not search on a cluster",
-        "one RayTrainer a setting, or transformers' own Trainer for a search in this process",
-    )
+    if vars(trainer).get("model_init") is None and not constructor_of_its_own(trainer._kind):
+        fix = "model_init=function that returns a model, in the place of model="
+        refuse("model_init", None, "each trial of a search begins with a new model", fix)
+    if _lacks(trainer, "train_dataset", "get_train_dataloader"):
+        refuse("train_dataset", None, "there is nothing to train on", "train_dataset=... in the constructor")
+    if _lacks(trainer, "eval_dataset", "get_eval_dataloader"):
+        fix = "eval_dataset=... in the constructor"
+        refuse("eval_dataset", None, "there is nothing to evaluate on, so trials cannot be compared", fix)
 
 
 def _lacks(trainer: Any, dataset: str, loader: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import json
@@ -9,6 +11,7 @@ import os
 import posixpath
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +52,23 @@ class Cache:
             return False
         return True
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until nobody else prepares the same examples, as trials do that begin at the same time.
+
+        In an object store there is no such lock: there, whoever writes the same files writes them again.
+        """
+        if not self._store.local:
+            yield
+            return
+        with open(_made(self._store.folder) / f".{self._key}.lock", "w") as lock:
+            # Some network file systems have no locks; there two may prepare at once.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def write(self, prepared: Prepared) -> None:
-        """Keep examples; where two runs write the same ones, one of them stays."""
+        """Keep examples."""
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder) / self._key
             prepared.splits.save_to_disk(here)

@@ -40,7 +40,10 @@ def prepared_for(task: TaskOf, store: Store, arguments: TrainingArguments) -> Pr
     def prepare() -> str:
         key = key_of(task, seed)
         cache = Cache(store, key)
-        if not cache.has():
+        with cache.alone():
+            if cache.has():
+                _say(f"data: prepared by an earlier run, in {cache.address}")
+                return key
             began = time.monotonic()
             with tempfile.TemporaryDirectory() as downloads:
                 raw = read(task.config.data, seed, Path(downloads))
@@ -51,8 +54,6 @@ def prepared_for(task: TaskOf, store: Store, arguments: TrainingArguments) -> Pr
                 cache.write(Prepared(splits, processor, facts))
             sizes = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
             _say(f"data: {sizes} examples, prepared in {time.monotonic() - began:.1f} s, kept in {cache.address}")
-        else:
-            _say(f"data: prepared by an earlier run, in {cache.address}")
         return key
 
     datasets.disable_progress_bars()

@@ -1,0 +1,146 @@
+"""The sweep of a trainer: each trial is what its ``train()`` would run, with other training arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.train.v2.api.config import RunConfig, ScalingConfig
+
+from raytrainer import shipping
+from raytrainer.arguments import derives_fields, field_values, rebuild
+from raytrainer.checkpoints import Keep, Store, join, parted
+from raytrainer.deepspeed_config import config_for, read_config
+from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.events import Evaluated
+from raytrainer.recording import Recording
+from raytrainer.resuming import Recovery
+from raytrainer.run import Job
+from raytrainer.searching.goals import Goals
+from raytrainer.searching.names import Names
+from raytrainer.searching.values import TrialValues
+from raytrainer.sweep.study import Turn, sampled_of
+from raytrainer.wire import Verdict
+
+# transformers evaluates after the last step.
+_AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
+
+
+class TrainerStudy:
+    """Makes a run of a trial's values; see :class:`raytrainer.sweep.study.Study`.
+
+    Args:
+        job: what ``train()`` would run.
+        scaling: the workers of every trial.
+        names: what the names of the search space mean.
+        goals: what the search goes by.
+        hp_name: names a trial; None for what the training arguments say.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        scaling: ScalingConfig,
+        names: Names,
+        goals: Goals,
+        hp_name: Callable[[Any], Any] | None,
+    ) -> None:
+        self._job, self._scaling, self._names, self._goals, self._hp_name = job, scaling, names, goals, hp_name
+
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a trial trains with: whole numbers where the training arguments want them."""
+        return self._names.fitted(sampled_of(config))
+
+    def scaling(self, values: Mapping[str, Any]) -> ScalingConfig:
+        """Return the workers of every trial."""
+        return self._scaling
+
+    def work(self, turn: Turn) -> Job:
+        """Return a trial's run.
+
+        Raises:
+            ArgumentsError: ``hp_name`` gives it no name.
+        """
+        kind, base = self._job.arguments
+        trial = TrialValues(turn.values, turn.number)
+        changed = {name: value for name, value in trial.items() if name in self._names.fields}
+        changed |= trial_settings({**base, **changed})
+        local = str(turn.folder.folder) if turn.folder.local else _elsewhere(base["output_dir"], turn.number)
+        changed |= {"output_dir": local, **self._named(trial)}
+        if "deepspeed" in changed:
+            changed["deepspeed"] = config_for("train", read_config(changed["deepspeed"]))
+        values = {**base, **changed}
+        if derives_fields(kind):
+            # Once more here: a worker takes the fields as they stand.
+            values = {**field_values(rebuild(kind, base, **{**changed, "use_cpu": True})), "use_cpu": base["use_cpu"]}
+        clone = turn.clone_of is not None
+        assert isinstance(self._job.factory, Recording) and self._job.recovery is not None
+        recovery = Recovery(
+            store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
+            run=turn.run,
+            keep=Keep(limit=1),
+            allow_changes=clone or self._job.recovery.allow_changes,
+            paced=True,
+            adopt=clone,
+        )
+        return dataclasses.replace(
+            self._job,
+            factory=dataclasses.replace(self._job.factory, trial=trial),
+            arguments=(kind, values),
+            call=shipping.Shipper().pack(((), {"resume_from_checkpoint": turn.clone_of} if clone else {})),
+            scaling=self._scaling,
+            run=_run_of(self._job.run, turn.folder),
+            recovery=recovery,
+            finish=_nothing,
+            sinks=turn.sinks,
+            judge=self._judge(turn.judge),
+        )
+
+    def _judge(self, judge: Callable[[Evaluated], Verdict]) -> Callable[[Evaluated], Verdict]:
+        """Add the search's figures to an evaluation."""
+
+        def judged(evaluated: Evaluated) -> Verdict:
+            figures = self._goals.figures(evaluated.metrics)
+            return judge(dataclasses.replace(evaluated, metrics={**evaluated.metrics, **figures}))
+
+        return judged
+
+    def _named(self, trial: TrialValues) -> dict[str, Any]:
+        if self._hp_name is None:
+            return {}
+        name = self._hp_name(trial)
+        if not isinstance(name, str) or not name:
+            raise ArgumentsError(Problem("hp_name", name, "it is no name", "a function of the trial that returns text"))
+        return {"run_name": name}
+
+
+def trial_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training arguments that a trial sets itself.
+
+    The sweep takes the best checkpoints, at the evaluations that count; others are saved only by steps or epochs, so
+    that a trial goes on from there after a fault.
+
+    Args:
+        values: of the training arguments.
+    """
+    settings: dict[str, Any] = {"load_best_model_at_end": False}
+    if values["save_strategy"] == "best":
+        settings["save_strategy"] = "no"
+    return settings | (_AT_THE_END if values["eval_strategy"] == "no" else {})
+
+
+def _run_of(run: RunConfig, trial: Store) -> RunConfig:
+    """Let what Ray Train writes for a trial of several workers be in the trial's folder."""
+    parent, name = parted(trial.path)
+    return dataclasses.replace(run, storage_path=parent, name=name, storage_filesystem=trial.filesystem)
+
+
+def _elsewhere(output_dir: str, number: int) -> str:
+    """Return a trial's folder on the machine where it runs, where the search's is in an object store."""
+    return os.path.join(output_dir, "trials", f"{number:05d}")
+
+
+def _nothing(trainer: Any) -> None:
+    """Do nothing with a trained trainer: the sweep has what it wants of it already."""
