@@ -83,19 +83,19 @@ def free_slots_of(controller: str | None) -> None:
     Args:
         controller: the actor's id, hexadecimal.
     """
-    groups = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
-    for group in map(PlacementGroupTableData.FromString, groups):
-        if group.creator_actor_id.hex() == controller and group.state != PlacementGroupTableData.REMOVED:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+    _remove_groups(lambda group: group.creator_actor_id.hex() == controller)
 
 
 def free_slots_of_the_dead() -> None:
     """Remove the placement groups of every actor that died, as the controllers of killed trials."""
+    # Of a group that a driver made, Ray says the same, and names no actor.
+    _remove_groups(lambda group: group.creator_actor_dead and bool(group.creator_actor_id.strip(b"\xff")))
+
+
+def _remove_groups(lost: Callable[[Any], bool]) -> None:
     groups = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
     for group in map(PlacementGroupTableData.FromString, groups):
-        # Of a group that a driver made, Ray says the same, and names no actor.
-        by_an_actor = bool(group.creator_actor_id.strip(b"\xff"))
-        if by_an_actor and group.creator_actor_dead and group.state != PlacementGroupTableData.REMOVED:
+        if lost(group) and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 

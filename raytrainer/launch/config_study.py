@@ -11,25 +11,21 @@ import ray
 from ray.train.v2.api.config import LoggingConfig, RunConfig, ScalingConfig
 
 from raytrainer import cluster
-from raytrainer.checkpoints import Keep, Store, join, parted
+from raytrainer.checkpoints import parted
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Storage, Trained
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import folder_to_send, send
-from raytrainer.resuming import Recovery
 from raytrainer.run import Work
 from raytrainer.script_job import ScriptJob
 from raytrainer.sweep.known import of_base
-from raytrainer.sweep.study import Turn, sampled_of
+from raytrainer.sweep.study import AT_THE_END, Turn, sampled_of, trial_job
 from raytrainer.sweep.suggestions import ORIGIN
 
 if TYPE_CHECKING:
     from raytrainer.config.sweep import SweepLoaded
     from raytrainer.launch.plan import Plan
     from raytrainer.sweep.space import Space
-
-# An evaluation at the end, where the config asks for none: transformers evaluates after the last step.
-_AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
 
 
 class ConfigStudy:
@@ -91,19 +87,7 @@ class ConfigStudy:
 
         planned = self.planned(config, turn.folder.path, turn.repeat)
         planned = dataclasses.replace(planned, scaling=self.scaling(turn.values))
-        job = job_of(planned, resume=False)
-        clone = turn.clone_of is not None
-        recovery = Recovery(
-            store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
-            run=turn.run,
-            keep=Keep(limit=1),
-            allow_changes=clone,
-            paced=True,
-            adopt=clone,
-        )
-        if clone:
-            job = dataclasses.replace(job, call=packed_call(resume_from_checkpoint=turn.clone_of))
-        return dataclasses.replace(job, recovery=recovery, finish=nothing, sinks=turn.sinks, judge=turn.judge)
+        return trial_job(job_of(planned, resume=False), turn)
 
 
 def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
@@ -122,7 +106,7 @@ def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     if arguments.setdefault("save_strategy", default) == "best":
         arguments["save_strategy"] = "no"
     if arguments.get("eval_strategy", "no") == "no":
-        arguments |= _AT_THE_END
+        arguments |= AT_THE_END
     if repeat:
         arguments["seed"] = arguments.get("seed", 42) + repeat
     return arguments
@@ -157,14 +141,3 @@ def script_job(config: Script, turn: Turn, scaling: ScalingConfig) -> ScriptJob:
         name=turn.run,
         clone_of=turn.clone_of,
     )
-
-
-def packed_call(**keywords: Any) -> Any:
-    """Pack the call of ``train``."""
-    from raytrainer import shipping
-
-    return shipping.Shipper().pack(((), keywords))
-
-
-def nothing(trainer: Any) -> None:
-    """Do nothing with a trained trainer: the sweep has what it wants of it already."""

@@ -9,23 +9,18 @@ from typing import Any
 
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 
-from raytrainer import shipping
 from raytrainer.arguments import derives_fields, field_values, rebuild
-from raytrainer.checkpoints import Keep, Store, join, parted
+from raytrainer.checkpoints import Store, parted
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Evaluated
 from raytrainer.recording import Recording
-from raytrainer.resuming import Recovery
 from raytrainer.run import Job
 from raytrainer.searching.goals import Goals
 from raytrainer.searching.names import Names
 from raytrainer.searching.values import TrialValues
-from raytrainer.sweep.study import Turn, sampled_of
+from raytrainer.sweep.study import AT_THE_END, Turn, sampled_of, trial_job
 from raytrainer.wire import Verdict
-
-# transformers evaluates after the last step.
-_AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
 
 
 class TrainerStudy:
@@ -75,28 +70,15 @@ class TrainerStudy:
         if derives_fields(kind):
             # Once more here: a worker takes the fields as they stand.
             values = {**field_values(rebuild(kind, base, **{**changed, "use_cpu": True})), "use_cpu": base["use_cpu"]}
-        clone = turn.clone_of is not None
-        assert isinstance(self._job.factory, Recording) and self._job.recovery is not None
-        recovery = Recovery(
-            store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
-            run=turn.run,
-            keep=Keep(limit=1),
-            allow_changes=clone or self._job.recovery.allow_changes,
-            paced=True,
-            adopt=clone,
-        )
-        return dataclasses.replace(
+        assert isinstance(self._job.factory, Recording)
+        job = dataclasses.replace(
             self._job,
             factory=dataclasses.replace(self._job.factory, trial=trial),
             arguments=(kind, values),
-            call=shipping.Shipper().pack(((), {"resume_from_checkpoint": turn.clone_of} if clone else {})),
             scaling=self._scaling,
             run=_run_of(self._job.run, turn.folder),
-            recovery=recovery,
-            finish=_nothing,
-            sinks=turn.sinks,
-            judge=self._judge(turn.judge),
         )
+        return trial_job(job, dataclasses.replace(turn, judge=self._judge(turn.judge)))
 
     def _judge(self, judge: Callable[[Evaluated], Verdict]) -> Callable[[Evaluated], Verdict]:
         """Add the search's figures to an evaluation."""
@@ -128,7 +110,7 @@ def trial_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"load_best_model_at_end": False}
     if values["save_strategy"] == "best":
         settings["save_strategy"] = "no"
-    return settings | (_AT_THE_END if values["eval_strategy"] == "no" else {})
+    return settings | (AT_THE_END if values["eval_strategy"] == "no" else {})
 
 
 def _run_of(run: RunConfig, trial: Store) -> RunConfig:
@@ -140,7 +122,3 @@ def _run_of(run: RunConfig, trial: Store) -> RunConfig:
 def _elsewhere(output_dir: str, number: int) -> str:
     """Return a trial's folder on the machine where it runs, where the search's is in an object store."""
     return os.path.join(output_dir, "trials", f"{number:05d}")
-
-
-def _nothing(trainer: Any) -> None:
-    """Do nothing with a trained trainer: the sweep has what it wants of it already."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ray.train.v2.api.config import ScalingConfig
 
-from raytrainer.checkpoints import Store
+from raytrainer import shipping
+from raytrainer.checkpoints import Keep, Store, join
 from raytrainer.events import Evaluated
-from raytrainer.run import Work
+from raytrainer.resuming import Recovery
+from raytrainer.run import Job, Work
 from raytrainer.sinks import Sink
 from raytrainer.wire import Verdict
 
@@ -60,3 +62,32 @@ class Study(Protocol):
         Raises:
             UserError: the values do not go together.
         """
+
+
+AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
+"""Training arguments of a trial that asks for no evaluation: transformers evaluates after the last step."""
+
+
+def trial_job(job: Job, turn: Turn) -> Job:
+    """Make a trial's turn of a job: it asks the turn's judge, and its checkpoints are in the trial's folder.
+
+    Args:
+        job: a training, with the trial's values.
+        turn: the trial's.
+    """
+    assert job.recovery is not None
+    clone = turn.clone_of is not None
+    recovery = Recovery(
+        store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
+        run=turn.run,
+        keep=Keep(limit=1),
+        allow_changes=clone or job.recovery.allow_changes,
+        paced=True,
+        adopt=clone,
+    )
+    call = shipping.Shipper().pack(((), {"resume_from_checkpoint": turn.clone_of} if clone else {}))
+    return replace(job, call=call, recovery=recovery, finish=_nothing, sinks=turn.sinks, judge=turn.judge)
+
+
+def _nothing(trainer: Any) -> None:
+    """Do nothing with a trained trainer: the sweep has what it wants of it already."""
