@@ -45,6 +45,22 @@ def kept(view: View) -> Iterator[Finding]:
         yield ("training", "save_total_limit"), "run.keep says which checkpoints stay", fix
 
 
+def registered(view: View) -> Iterator[Finding]:
+    """An alias is of a version in the registry, which is a model in MLflow."""
+    if view.has("mlflow", "alias") and not view.has("mlflow", "register"):
+        yield ("mlflow", "alias"), "it names a version of a registered model", "register: a name, beside it"
+    if view.has("mlflow", "register") and view("mlflow", "log_model") is False:
+        yield ("mlflow", "log_model"), "mlflow.register puts the model into MLflow", "the config without it"
+
+
+def model_of_script(view: View) -> Iterator[Finding]:
+    """Where a script saves its model is known to the script alone."""
+    for name in ("register", "log_model"):
+        if view("mlflow", name):
+            fix = "the config without it; after the run mlflow.transformers.log_model, of the model that it saved"
+            yield ("mlflow", name), "where a script saves its model is known to the script alone", fix
+
+
 def model_source(view: View) -> Iterator[Finding]:
     """A model has a name or a configuration."""
     named, new = view.has("model", "name"), view.has("model", "from_config")
@@ -165,9 +181,9 @@ def _filter_problem(wanted: Any) -> str | None:
     return "min is above max" if least is not None and most is not None and least > most else None
 
 
-WORKERS: list[Rule] = [accelerator, number_of_workers]
+WORKERS: list[Rule] = [accelerator, number_of_workers, registered]
 KEPT: list[Rule] = [kept]
-SCRIPT: list[Rule] = [script]
+SCRIPT: list[Rule] = [script, model_of_script]
 DATA: list[Rule] = [model_source, model_type, hub, evaluation_data, kept_examples]
 BY_TASK: dict[str, list[Rule]] = {
     "text-classification": [tokenizer_of_new_model, columns("text", "text_pair", "label"), labels],

@@ -1,27 +1,15 @@
-"""The parts that every run's config has: workers, storage, MLflow."""
+"""The parts that every run's config has: workers, storage, MLflow, Kubernetes."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Count = Annotated[int, Field(ge=1)]
-Word = Annotated[str, Field(min_length=1)]
-"""Text that is not empty."""
+from raytrainer.config.kubernetes import Kubernetes
+from raytrainer.config.setting import Count, Section, Word, form
 
-
-def form(words: str) -> dict[str, Any]:
-    """Say in words what a pattern asks for; errors repeat it."""
-    return {"x-form": words}
-
-
-class Section(BaseModel):
-    """A mapping in a config file: its keys are these fields and no others; what is loaded does not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+__all__ = ["Common", "Count", "Keep", "MLflow", "Scaling", "Section", "Storage", "Trained", "Word", "form"]
 
 
 class Scaling(Section):
@@ -63,6 +51,10 @@ class Storage(Section):
     """How often the run goes on by itself after a failure; -1 for always."""
     keep: Keep | None = None
     """Which checkpoints stay. Default: what training.save_total_limit says."""
+    env: list[
+        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", json_schema_extra=form("a variable's name"))]
+    ] = []
+    """Names of environment variables that the workers get from here, for example [HF_TOKEN]; MLFLOW_* they have."""
     existing: Literal["refuse", "resume", "replace"] = "refuse"
     """When there is a run of this name: refuse to touch it, go on with it, or delete it and begin anew."""
 
@@ -78,8 +70,22 @@ class MLflow(Section):
     """Default: the run's name."""
     tags: dict[str, str] = {}
     """Tags of the run."""
-    register_: Annotated[None, Field(alias="register")] = None
-    """Reserved for the model registry."""
+    required: bool = True
+    """Whether a server that cannot be used at the start is an error; false: it gets everything when it is back."""
+    log_model: bool = False
+    """Copy the trained model to MLflow, for mlflow.transformers.load_model; else only its place is noted."""
+    register_: Annotated[Word | None, Field(alias="register")] = None
+    """Name under which the trained model is registered; log_model with it."""
+    alias: Word | None = None
+    """Alias of the registered version, for example champion."""
+    system_metrics: bool | None = None
+    """CPU, memory, disk, network and GPUs of every node, by MLflow's monitors. Default:
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING."""
+
+    @property
+    def puts_model(self) -> bool:
+        """Whether the trained model goes to MLflow."""
+        return self.log_model or self.register_ is not None
 
 
 class Common(Section):
@@ -102,6 +108,8 @@ class Common(Section):
     """Storage, failures, checkpoints."""
     mlflow: MLflow | None = MLflow()
     """Where the run is recorded; null for nowhere."""
+    kubernetes: Kubernetes | None = None
+    """How raytrainer manifest makes pods of the run; elsewhere without effect."""
 
 
 class Trained(Common):

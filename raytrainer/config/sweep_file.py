@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from raytrainer.config.section import Count, Section, Word, form
+from raytrainer.config.setting import Count, Duration, Section, Word, seconds
 
 SEARCHES = ("random", "grid", "optuna", "hyperopt", "bohb", "ax")
 SCHEDULERS = ("fifo", "asha", "hyperband", "bohb", "median_stopping", "pbt", "pb2", "resource_changing")
@@ -17,7 +16,6 @@ TwoWhole = Annotated[list[int], Field(min_length=2, max_length=2)]
 ThreeWhole = Annotated[list[int], Field(min_length=3, max_length=3)]
 Choices = Annotated[list[Any], Field(json_schema_extra={"minItems": 1})]
 Mode = Literal["min", "max"]
-_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 
 
 class Swept(Section):
@@ -58,16 +56,7 @@ KINDS = tuple(name for name in Swept.model_fields if name not in ("expr", "when"
 class Budget(Section):
     """What the sweep may cost; it ends with whatever is used up first."""
 
-    time: (
-        Annotated[
-            str,
-            Field(
-                pattern=r"^(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?$",
-                json_schema_extra=form("hours, minutes and seconds with their units: 30m, 2h, 1h30m, 90s"),
-            ),
-        ]
-        | None
-    ) = None
+    time: Duration | None = None
     """How long it may take, for example 30m, 2h, 1h30m, 90s."""
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     """GPUs times hours, over all trials."""
@@ -80,13 +69,6 @@ class Budget(Section):
     def seconds(self) -> float | None:
         """How long the sweep may take, in seconds."""
         return None if self.time is None else seconds(self.time)
-
-
-def seconds(text: str) -> float:
-    """Return how many seconds a text such as 1h30m means; 0 for one that means nothing."""
-    found = _DURATION.fullmatch(text)
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    return sum(float(found[unit] or 0) * size for unit, size in units.items()) if found else 0.0
 
 
 class Tune(Section):

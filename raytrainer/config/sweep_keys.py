@@ -22,6 +22,7 @@ _WHOLE: dict[str, Why] = {
     "name": _OWN_FOLDER,
     "run": ("storage and failures are the sweep's, not a trial's", "run: in the base"),
     "mlflow": _SAME_RECORD,
+    "kubernetes": ("pods are the sweep's, not a trial's", "kubernetes: in the base"),
     "task": _KIND,
     "trainer": _KIND,
     "script": _KIND,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raytrainer.config.schema import TASKS, kind_of
-from raytrainer.config.sweep_file import SCHEDULERS, SEARCHES, named, seconds
+from raytrainer.config.setting import seconds
+from raytrainer.config.sweep_file import SCHEDULERS, SEARCHES, named
 from raytrainer.config.tree import Path
 from raytrainer.config.view import Finding, Rule, View
 from raytrainer.config.wording import nearest

@@ -11,8 +11,8 @@ from raytrainer.config.tree import Node, Path, dotted
 from raytrainer.config.yaml_values import scalar
 from raytrainer.errors import Problem, unknown_name
 
-_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{(?P<bad>[^}]*)\}?")
-_SECRET = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{(?P<bad>[^}]*)\}?")
+SECRET = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 
 
 def put_in(root: Node, environment: Mapping[str, str] = os.environ) -> tuple[Node, dict[Path, Problem]]:
@@ -53,9 +53,9 @@ def put_in(root: Node, environment: Mapping[str, str] = os.environ) -> tuple[Nod
             problems[path] = Problem(f"{dotted(path)} ({node.place})", node.value, *problem)
             return ""
 
-        secret = any(_SECRET.search(match["name"] or "") for match in _VARIABLE.finditer(node.value))
-        done: object = _VARIABLE.sub(value, node.value)
-        whole = _VARIABLE.fullmatch(node.value)
+        secret = any(SECRET.search(match["name"] or "") for match in VARIABLE.finditer(node.value))
+        done: object = VARIABLE.sub(value, node.value)
+        whole = VARIABLE.fullmatch(node.value)
         if whole and whole["name"] and not node.quoted:
             done = scalar(str(done))
         return replace(node, value=done, written=node.value if secret else None)

@@ -107,7 +107,8 @@ def _problem(path: Path, error: ErrorDetails, schema: Schema, root: Node) -> Pro
     value = node.plain() if node is not None else None
     members = _members(_schema_at(schema, path, schema), schema)
     reason, fix = _reason(value, members), expected(schema, path)
-    if isinstance(value, int | float) and any(_quoted(value, member) for member in members):
+    shown = node is None or node.written is None  # what a secret variable holds is not told
+    if shown and isinstance(value, int | float) and any(_quoted(value, member) for member in members):
         fix = f"{fix}; in quotes it is text: {json.dumps(json.dumps(value))}" if reason != _RANGE else fix
     choices = [choice for member in members for choice in _choices(member)]
     near = nearest(value, choices) if isinstance(value, str) and choices else None
