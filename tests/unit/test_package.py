@@ -1,0 +1,118 @@
+"""Which files a job takes along, and what it is told of the others."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from raytrainer.errors import ArgumentsError, ResourcesError
+from raytrainer.launch import package as packages
+from raytrainer.launch.package import package
+from raytrainer.launch.submit import of_config, requirements, variables
+
+LARGE = 11 * 2**20
+
+
+def fill(root: Path, *names: str, size: int = 10) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(size))
+
+
+def test_what_no_job_needs_stays(tmp_path: Path) -> None:
+    fill(tmp_path, "train.py", "package/module.py", "package/small.csv")
+    fill(tmp_path, ".git/config", "venv/pyvenv.cfg", "venv/lib/torch.py", "package/__pycache__/module.pyc", ".ray/x")
+    fill(tmp_path, "out/checkpoint-12/model.bin", "runs/dates/run.json", "secret/key", "thing.egg-info/PKG-INFO")
+    (tmp_path / ".gitignore").write_text("secret/\n")
+    chosen = package(tmp_path, [], str(tmp_path / "runs"))
+    assert set(chosen.files) == {".gitignore", "train.py", "package/module.py", "package/small.csv"}
+
+
+def test_large_data_stays_and_is_told_unless_the_config_names_it(tmp_path: Path) -> None:
+    fill(tmp_path, "train.parquet", "other.parquet", size=LARGE)
+    fill(tmp_path, "ignored/run.yaml")
+    (tmp_path / ".gitignore").write_text("ignored/\n")
+    chosen = package(tmp_path, ["train.parquet", "ignored/run.yaml", "/shared/data.jsonl", "absent.jsonl"], None)
+    assert set(chosen.files) == {".gitignore", "train.parquet", "ignored/run.yaml"}
+    assert [(each.path, each.size) for each in chosen.left_out] == [("other.parquet", LARGE)]
+
+
+def test_what_is_needed_has_to_be_in_the_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "beside.jsonl")
+    (tmp_path / "project").mkdir()
+    with pytest.raises(ResourcesError, match=r"beside\.jsonl.*it is not below"):
+        package(tmp_path / "project", ["../beside.jsonl"], None)
+
+
+def test_the_same_files_are_the_same_archive(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    fill(root, "a.py", "folder/b.py")
+    (root / "a.py").chmod(0o755)
+    sizes = [package(root, [], None).write(tmp_path / name) for name in ("one.zip", "two.zip")]
+    os.utime(root / "a.py", (0, 0))
+    package(root, [], None).write(tmp_path / "three.zip")
+    contents = [(tmp_path / name).read_bytes() for name in ("one.zip", "two.zip", "three.zip")]
+    assert sizes[0] == len(contents[0])
+    assert len(set(contents)) == 1
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert sorted(archive.namelist()) == ["a.py", "folder/b.py"]
+        assert archive.getinfo("a.py").external_attr >> 16 & 0o111
+
+
+def test_over_the_limit_the_largest_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "project", "large.py", size=3000)
+    fill(tmp_path / "project", "small.py")
+    monkeypatch.setattr(packages, "LIMIT", 2000)
+    with pytest.raises(ResourcesError, match=r"the largest files are large\.py"):
+        package(tmp_path / "project", [], None).write(tmp_path / "archive.zip")
+
+
+def test_a_sweeps_job_gets_its_base_and_goes_on_when_it_is_retried(tmp_path: Path) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "run.yaml").write_text(
+        "name: words\ntrainer: module:build\ntraining: {max_steps: 4, eval_strategy: steps}\nrun: {storage_path: out}\n"
+    )
+    (folder / "sweep.yaml").write_text(
+        "base: run.yaml\nname: words-sweep\nsearch_space: {training.learning_rate: {uniform: [0.1, 0.2]}}\n"
+        "tune: {metric: eval_loss, mode: min, num_samples: 2}\n"
+    )
+    made = of_config(str(folder / "sweep.yaml"), ["tune.num_samples=3"], tmp_path)
+    assert made.command == [
+        *("raytrainer", "tune", "configs/sweep.yaml"),
+        *("tune.num_samples=3", "run.existing=resume"),
+    ]
+    assert set(made.needed) == {"configs/sweep.yaml", "configs/run.yaml"}
+    assert (made.name, made.storage) == ("words-sweep", str(tmp_path / "out"))
+    asked = of_config(str(folder / "run.yaml"), ["run.existing=replace"], tmp_path)
+    assert asked.command == ["raytrainer", "train", "configs/run.yaml", "run.existing=replace"]
+    with pytest.raises(ArgumentsError, match="it is not below"):
+        of_config(str(folder / "run.yaml"), [], tmp_path / "elsewhere")
+
+
+def test_variables_travel_when_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:hunter2@mlflow")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "dates")
+    monkeypatch.setenv("MY_TOKEN", "abc")
+    monkeypatch.setenv("OTHER", "abc")
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    assert variables(["MY_TOKEN", "X=1=2"]) == {"MLFLOW_EXPERIMENT_NAME": "dates", "MY_TOKEN": "abc", "X": "1=2"}
+    assert "can read MY_TOKEN" in capsys.readouterr().err
+    with pytest.raises(ArgumentsError, match="NOT_THERE"):
+        variables(["NOT_THERE"])
+
+
+def test_requirements_are_pinned(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# ours\ntransformers==5.23.0  # pinned\n\nmine @ https://example.com/mine.whl\n")
+    assert requirements(str(file)) == ["transformers==5.23.0", "mine @ https://example.com/mine.whl"]
+    file.write_text("transformers>=5\n")
+    with pytest.raises(ArgumentsError, match="its version is not pinned"):
+        requirements(str(file))
