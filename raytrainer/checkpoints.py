@@ -20,6 +20,9 @@ from typing import Any
 
 from pyarrow import fs as filesystems
 
+from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.secrets import has_credentials
+
 MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _CHUNK = 4 * 2**20
@@ -136,6 +139,13 @@ class Store:
         selector = filesystems.FileSelector(posixpath.join(root, name), allow_not_found=True)
         infos = system.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.type == filesystems.FileType.Directory)
+
+    def files(self, name: str) -> list[str]:
+        """Return the names of the files in one of its folders, sorted; none where it is not there."""
+        system, root = self._place
+        selector = filesystems.FileSelector(posixpath.join(root, name).rstrip("/"), allow_not_found=True)
+        infos = system.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == filesystems.FileType.File)
 
     def manifest(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint, None where there is none that can be read."""
@@ -390,7 +400,15 @@ def parted(path: str) -> tuple[str, str]:
 
 
 def on_this_machine(path: str) -> str:
-    """Make a local path absolute against the folder the driver was started from; leave a URI as it is."""
+    """Make a local path absolute against the folder the driver was started from; leave a URI as it is.
+
+    Raises:
+        ArgumentsError: there is a key in the URI.
+    """
+    if has_credentials(path):
+        reason = "it has a key in it, and where a run is goes into its records, its output and logs"
+        fix = "the URI without it, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; run.env for workers"
+        raise ArgumentsError(Problem("storage_path", path, reason, fix))
     return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 

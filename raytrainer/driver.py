@@ -14,15 +14,15 @@ from transformers.trainer_utils import BestRun
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values
-from raytrainer.checkpoints import on_this_machine
+from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
-from raytrainer.run import Job, Outcome
-from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
+from raytrainer.run import OF_MLFLOW, Job, Outcome
+from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
 from raytrainer.searching import Asked, Subject, search
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.watching import sweep, watched_fit
@@ -101,8 +101,12 @@ class DriverSide(Recorded):
     def _on_cluster(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         cluster.connect(cluster.cpus(self._scaling))
         job = self._job(action, args, kwargs)
-        tracker = self._open_tracker(action)
         folder = run_folder(self._run, job.arguments[1]["output_dir"])
+        resumed = kwargs.get("resume_from_checkpoint", args[0] if args else None) if action == "train" else None
+        if (target := tracking_target(self.args, os.environ, os.getcwd())) is not None:
+            watched = action == "train" and target.system_metrics
+            job = dataclasses.replace(job, travelling=OF_MLFLOW, system_metrics=watched)
+        tracker = self._open_tracker(action, folder, again=resumed is True or asked_to_resume(folder.path))
         try:
             outcome = watched_fit(job, tracker, folder)
         finally:
@@ -111,15 +115,15 @@ class DriverSide(Recorded):
         self._take_home(outcome)
         return outcome.value
 
-    def _open_tracker(self, action: str) -> Tracker | None:
+    def _open_tracker(self, action: str, folder: Store, again: bool) -> Tracker | None:
         """Open an MLflow run for a training; what is evaluated afterwards goes on with the same one."""
         target = tracking_target(self.args, os.environ, os.getcwd())
         if target is None or action == "predict":
             return None
         if action == "evaluate" and target.run_id is None:
             target = dataclasses.replace(target, run_id=self._mlflow_run)
-        tracker = open_tracker(target)
-        vars(self).update(_mlflow_run=tracker.run_id, mlflow_command=ui_command(tracker))
+        tracker = open_tracker(target, folder, again)
+        vars(self).update(_mlflow_run=tracker.run_id or tracker.run.key, mlflow_command=ui_command(tracker))
         return tracker
 
     def _job(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:

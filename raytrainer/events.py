@@ -20,6 +20,25 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class ReadData:
+    """A dataset that a training reads.
+
+    Args:
+        context: ``training`` or ``evaluation``.
+        name: of the dataset, as far as it has one.
+        digest: tells it from others: of its columns, its length and some of its rows.
+        rows: how many, None for one without a length.
+        source: where it came from, a path or a kind.
+    """
+
+    context: str
+    name: str
+    digest: str
+    rows: int | None
+    source: str
+
+
+@dataclass(frozen=True)
 class Began:
     """Training begins: what is known once the trainer stands on the workers.
 
@@ -31,6 +50,8 @@ class Began:
         arguments: TrainingArguments as transformers used them, JSON types, secrets left out.
         model_config: the model's configuration, JSON types, empty for a model without one.
         precision: ``bf16``, ``fp16`` or ``fp32``.
+        history: what transformers logged before ``step``, with the step of each: the last of it, after a resume.
+        data: the datasets that it reads.
     """
 
     step: int
@@ -40,6 +61,8 @@ class Began:
     precision: str
     arguments: dict[str, Any] = field(default_factory=dict)
     model_config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    data: list[ReadData] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,8 @@ class Logged:
         time: seconds since the Unix epoch, on the worker.
         samples_per_second: training examples a second over all workers since the last log, None when nothing
             was trained in between.
+        tokens_per_second: the same for the tokens of a text model's inputs, padding included; None without any.
+        memory_peak_bytes: of the GPU where rank 0 has one, else of its process; None where the others are.
     """
 
     step: int
@@ -67,6 +92,8 @@ class Logged:
     metrics: dict[str, float]
     time: float
     samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    memory_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +137,19 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What MLflow's monitors measured on a node.
+
+    Args:
+        metrics: name to number, as MLflow names them, with the node.
+        time: seconds since the Unix epoch, on the worker.
+    """
+
+    metrics: dict[str, float]
+    time: float
+
+
+@dataclass(frozen=True)
 class Note:
     """One line that the user should see once: a choice made, or a warning.
 
@@ -135,4 +175,4 @@ class Printed:
     data: bytes
 
 
-Event = Phase | Began | Ended | Logged | Evaluated | Saved | Note | Printed
+Event = Phase | Began | Ended | Logged | Evaluated | Saved | Measured | Note | Printed

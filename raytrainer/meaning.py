@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.events import ReadData
+from raytrainer.plain import plain
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -43,8 +45,6 @@ def meaning_of(trainer: Trainer) -> dict[str, Any]:
     Returns:
         ``model``, ``data``, ``order`` and ``arguments``; equal where a resumed run is the same run.
     """
-    from raytrainer.reporting import plain
-
     args = trainer.args
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return {
@@ -53,6 +53,23 @@ def meaning_of(trainer: Trainer) -> dict[str, Any]:
         "order": {"global batch": batch, **{name: plain(getattr(args, name)) for name in _ORDER}},
         "arguments": {name: value for name, value in plain(args.to_dict()).items() if name not in _IRRELEVANT},
     }
+
+
+def data_read(trainer: Trainer) -> list[ReadData]:
+    """Describe what a trainer trains and evaluates on; several evaluation datasets are one each."""
+    evaluation: Any = trainer.eval_dataset
+    several = evaluation if isinstance(evaluation, dict) else {"": evaluation}
+    named = [("training", "", trainer.train_dataset), *(("evaluation", key, each) for key, each in several.items())]
+    found = []
+    for context, key, dataset in named:
+        if dataset is None:
+            continue
+        described = _data(dataset)
+        info = getattr(dataset, "info", None)
+        name = key or getattr(info, "dataset_name", None) or context
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+        found.append(ReadData(context, name, digest, described.get("examples"), described["class"]))
+    return found
 
 
 def compare(before: dict[str, Any], now: dict[str, Any], allow_changes: bool, adopt: bool = False) -> list[str]:

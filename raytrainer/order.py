@@ -41,6 +41,7 @@ class Order:
         use_tpu: whether the workers have TPUs.
         directory: the folder the user started from.
         environment: environment variables that the workers get.
+        system_metrics: whether MLflow's monitors watch the nodes.
         global_train_batch_size: examples of an optimizer step, None where they follow from the number of workers.
         recovery: how a training keeps its checkpoints; None for an evaluation or a prediction.
         finish: what to do after the call; None to send the trained weights and settings home instead.
@@ -59,6 +60,7 @@ class Order:
     use_tpu: bool
     directory: str
     environment: dict[str, str] = field(default_factory=dict)
+    system_metrics: bool = False
     global_train_batch_size: int | None = None
     recovery: Recovery | None = None
     finish: Finish | None = None

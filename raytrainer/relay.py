@@ -30,8 +30,9 @@ class Relay:
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
 
-    async def push(self, event: Event | Delivery) -> None:
-        await self._events.put(event)
+    async def push(self, *events: Event) -> None:
+        for event in events:
+            await self._events.put(event)
 
     async def drain(self, timeout: float) -> list[Event | Delivery]:
         """Return the events that wait; where there are none, wait up to ``timeout`` seconds for the first."""
@@ -82,6 +83,12 @@ class Relay:
         async with self._parts_changed:
             await self._parts_changed.wait_for(lambda: len(self._parts.get(key, [])) >= count)
             return self._parts.pop(key, [])
+
+
+def relay_here() -> Any:
+    """Start a relay on this node."""
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    return Relay.options(label_selector=here).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
 
 
 class Listener:
@@ -135,6 +142,9 @@ class Listener:
             last = self._stopping.is_set()
             try:
                 events = ray.get(self._relay.drain.remote(0.01 if last else self._WAIT_S))
+            except ray.exceptions.ActorUnavailableError:
+                # On a machine that is too busy. Were nobody listening, rank 0 would wait for ever.
+                continue
             except ray.exceptions.RayError as failure:
                 self._failure = self._failure or failure
                 return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import time
 from typing import Any
 
@@ -14,7 +12,13 @@ from transformers.training_args import ParallelMode
 
 from raytrainer.errors import TrainingFailed
 from raytrainer.events import Began, Logged
+from raytrainer.meaning import data_read
+from raytrainer.metering import Meter, Reading
 from raytrainer.outbox import Outbox
+from raytrainer.plain import only_numbers, plain
+
+# Logs that are told again after a resume: those that a driver which was killed may not have heard.
+_HISTORY = 10_000
 
 
 class ReportingCallback(TrainerCallback):
@@ -31,25 +35,26 @@ class ReportingCallback(TrainerCallback):
 
     def __init__(self, trainer: Trainer, outbox: Outbox, precision: str) -> None:
         self._trainer, self._outbox, self._precision = trainer, outbox, precision
-        self._batch_size = 0
-        self._last_step, self._last_time = 0, 0.0
+        self._meter = Meter(trainer)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._assert_synchronised(args)
-        self._batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self._last_step, self._last_time = state.global_step, time.monotonic()
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self._meter.begin(state.global_step, batch_size)
         config: Any = getattr(kwargs.get("model"), "config", None)
         self._outbox.send(
             Began(
                 step=state.global_step,
                 max_steps=state.max_steps,
                 world_size=args.world_size,
-                batch_size=self._batch_size,
+                batch_size=batch_size,
                 precision=self._precision,
                 arguments=plain(args.to_sanitized_dict()),
                 model_config=plain(config.to_dict()) if hasattr(config, "to_dict") else {},
+                history=[only_numbers(entry) for entry in state.log_history[-_HISTORY:]],
+                data=data_read(self._trainer),
             )
         )
 
@@ -62,6 +67,7 @@ class ReportingCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         metrics = only_numbers(logs or {})
+        trained = self._meter.read(state.global_step) if "loss" in metrics else Reading()
         self._outbox.send(
             Logged(
                 step=state.global_step,
@@ -69,7 +75,7 @@ class ReportingCallback(TrainerCallback):
                 epoch=state.epoch,
                 metrics=metrics,
                 time=time.time(),
-                samples_per_second=self._speed(state.global_step) if "loss" in metrics else None,
+                **vars(trained),
             )
         )
 
@@ -83,7 +89,7 @@ class ReportingCallback(TrainerCallback):
     ) -> None:
         ray.train.report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
         # What an evaluation took is not the training's speed.
-        self._last_step, self._last_time = state.global_step, time.monotonic()
+        self._meter.skip(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         ray.train.report({"step": state.global_step, "epoch": state.epoch})
@@ -99,26 +105,3 @@ class ReportingCallback(TrainerCallback):
                     f"{args.world_size} workers and a model that nothing wraps: each would train a model of its own."
                     " A trainer's constructor or a callback has prepared the model before train()."
                 )
-
-    def _speed(self, step: int) -> float | None:
-        steps, now = step - self._last_step, time.monotonic()
-        seconds = now - self._last_time
-        self._last_step, self._last_time = step, now
-        return steps * self._batch_size / seconds if steps > 0 and seconds > 0 else None
-
-
-def only_numbers(logs: dict[str, Any]) -> dict[str, float]:
-    """Keep what is a number, as a Python float or int; NaN and infinities stay."""
-    numbers_only = {key: value for key, value in logs.items() if isinstance(value, numbers.Number)}
-    return {key: value if isinstance(value, bool | int) else float(value) for key, value in numbers_only.items()}  # type: ignore[arg-type]  # numpy's are Numbers too
-
-
-def plain(value: Any) -> Any:
-    """Turn arguments or a model's configuration into JSON types; what has none becomes its text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

@@ -7,8 +7,9 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast
 
 import ray
@@ -25,7 +26,7 @@ from raytrainer.events import Evaluated, Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.order import Finish, Order, Result, TrainerFactory
 from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
-from raytrainer.relay import Listener, Relay
+from raytrainer.relay import Listener, relay_here
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weights
@@ -34,6 +35,9 @@ from raytrainer.worker import train_loop
 
 # What reaches the workers of the driver's environment, beside what the cluster gives them.
 TRAVELLING_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM", "HF_DATASETS_OFFLINE")
+
+# The same where a run is recorded in MLflow: what the user's code on the workers may want of it.
+OF_MLFLOW = ["MLFLOW_*"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Job:
         finish: what the workers do after the call; None to send the trained weights and settings home instead.
         sinks: who is told what happens, on the driver.
         judge: says what a trial of a sweep does after each evaluation; None for a run of its own.
+        travelling: names of more variables that the workers get of this environment; ``X_*`` for all that begin so.
+        system_metrics: whether MLflow's monitors watch the nodes.
     """
 
     factory: TrainerFactory
@@ -75,6 +81,8 @@ class Job:
     finish: Finish | None = None
     sinks: list[Sink] = field(default_factory=list)
     judge: Callable[[Evaluated], Verdict] | None = None
+    travelling: Sequence[str] = ()
+    system_metrics: bool = False
 
     @property
     def loop(self) -> Callable[[dict[str, Any]], None]:
@@ -117,7 +125,8 @@ class Job:
             use_cpu=not scaling.use_gpu and not scaling.use_tpu,
             use_tpu=bool(scaling.use_tpu),
             directory=os.getcwd(),
-            environment=travelling_variables(),
+            environment=travelling_variables(self.travelling),
+            system_metrics=self.system_metrics,
             global_train_batch_size=global_batch(self.global_train_batch_size, scaling, self.arguments[1]),
             recovery=recovery,
             finish=self.finish,
@@ -146,9 +155,14 @@ class Work(Protocol):
     def order(self, scaling: ScalingConfig) -> object: ...
 
 
-def travelling_variables() -> dict[str, str]:
-    """Return what the workers get of the driver's environment."""
-    return {name: os.environ[name] for name in TRAVELLING_VARIABLES if name in os.environ}
+def travelling_variables(names: Sequence[str] = ()) -> dict[str, str]:
+    """Return what the workers get of the driver's environment.
+
+    Args:
+        names: more names than TRAVELLING_VARIABLES; ``X_*`` for all that begin so.
+    """
+    allowed = (*TRAVELLING_VARIABLES, *names)
+    return {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in allowed)}
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,7 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
     sizes = job.sizes(scaling)
     cluster.check_supply(scaling, sizes[0])
-    relay = Relay.options(label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()}).remote()  # type: ignore[attr-defined]  # ray.remote's classes carry no types
+    relay = relay_here()
     try:
         with Listener(relay, sinks, job.judge) as listener, ray_train_settings(scaling, waits=tidied), own_interrupts():
             timer.start()

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from raytrainer.checkpoints import Store
 from raytrainer.events import Began, Event, Logged, Saved
+from raytrainer.secrets import without_secrets
 
 RESUME_VARIABLE = "RAYTRAINER_RESUME"
 """Set by ``raytrainer resume``: the folder of the run that the program shall go on with."""
@@ -67,10 +68,12 @@ def write_record(folder: Store, record: RunRecord) -> None:
 
 
 def command_of_this_program() -> list[str] | None:
-    """Return the command line that would start this program again, None where there is none."""
+    """Return the command line that would start this program again, without secrets; None where there is none."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     interactive = bool(getattr(sys, "ps1", None)) or "ipykernel" in sys.modules
-    return None if main in (None, "<stdin>") or interactive else [sys.executable, *sys.orig_argv[1:]]
+    if main in (None, "<stdin>") or interactive:
+        return None
+    return without_secrets([sys.executable, *sys.orig_argv[1:]])
 
 
 def how_to_resume(record: RunRecord, folder: str) -> str:

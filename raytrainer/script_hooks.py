@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import weakref
 from collections.abc import Callable
 from types import ModuleType
@@ -61,6 +62,9 @@ class Hooks:
             post_init(arguments)
             # The driver writes to MLflow.
             arguments.report_to = [name for name in arguments.report_to if name != "mlflow"]
+            # It writes its arguments beside every model; without a token the hub's library asks for this one.
+            if arguments.hub_token:
+                os.environ["HF_TOKEN"], arguments.hub_token = arguments.hub_token, None
             self._places.note(arguments.output_dir)
 
         kind.__post_init__ = __post_init__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,8 @@ class ScriptJob:
         sinks: who is told what happens, on the driver.
         judge: says what a trial of a sweep does after each evaluation; None for a run of its own.
         name: of the run, the same in every attempt.
+        travelling: names of more variables that the workers get of this environment; ``X_*`` for all that begin so.
+        system_metrics: whether MLflow's monitors watch the nodes.
         clone_of: the checkpoint of another trial that its training goes on from with its own arguments; None to begin.
     """
 
@@ -54,6 +56,8 @@ class ScriptJob:
     judge: Callable[[Evaluated], Verdict] | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     clone_of: str | None = None
+    travelling: Sequence[str] = ()
+    system_metrics: bool = False
     _started: float = field(default_factory=time.time)
 
     @property
@@ -91,5 +95,6 @@ class ScriptJob:
             clone_of=self.clone_of,
             loss_scale=self.loss_scale,
             use_cpu=not scaling.use_gpu,
-            environment=travelling_variables(),
+            environment=travelling_variables(self.travelling),
+            system_metrics=self.system_metrics,
         )

@@ -31,6 +31,7 @@ class ScriptOrder:
         loss_scale: ``auto``, ``transformers``, or None to leave it and tell the user.
         use_cpu: whether the workers have no accelerator.
         environment: environment variables that the workers get.
+        system_metrics: whether MLflow's monitors watch the nodes.
     """
 
     target: str
@@ -50,3 +51,4 @@ class ScriptOrder:
     loss_scale: str | None
     use_cpu: bool
     environment: dict[str, str]
+    system_metrics: bool = False

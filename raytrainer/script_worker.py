@@ -17,6 +17,7 @@ from ray import cloudpickle
 from ray.train.v2._internal import util as ray_train_util
 
 from raytrainer.errors import ScriptFailed, UserError
+from raytrainer.monitoring import monitored
 from raytrainer.order import Result
 from raytrainer.outbox import Outbox
 from raytrainer.script_hooks import Hooks
@@ -52,7 +53,8 @@ def script_loop(config: dict[str, Any]) -> None:
     hooks.install()
     outbox.phase("set-up", clock)
     try:
-        result = _run(order, hooks, rank)
+        with monitored(order.system_metrics, wire):
+            result = _run(order, hooks, rank)
     finally:
         output.finish()
         if rank == 0:

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from raytrainer.errors import Problem, UserError
-from raytrainer.tracking_run import ERROR_TAG, TrackedRun, reach
-from raytrainer.tracking_target import Target, masked
+from raytrainer.secrets import masked
+from raytrainer.tracking_reach import reach, retries
+from raytrainer.tracking_run import ERROR_TAG, KEY_TAG, RUNNING, TrackedRun, forget_error
+from raytrainer.tracking_target import Target
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 _Entity = TypeVar("_Entity")
+# How often a run is tried to be made before that is given up for now.
+_TRIES = 3
 
 
-def open_run(target: Target) -> TrackedRun:
-    """Open or make the run that a target names.
+def open_run(run: TrackedRun) -> None:
+    """Open or make a run in its store, the one that it appears under before; its state is RUNNING then.
 
     Args:
-        target: where to.
-
-    Returns:
-        The run, in state RUNNING.
+        run: which one.
 
     Raises:
         UserError: if the store cannot be reached or used, or the run or experiment is not there.
     """
+    if run.parent is not None and run.parent.run_id is None:
+        open_run(run.parent)
+    target = run.target
     with _store(target) as client:
-        run = _reopen(client, target) if target.run_id else _create(client, target)
-    return TrackedRun(client, run, target.tracking_uri)
+        if target.run_id:
+            made = _reopen(client, target.run_id, target)
+        else:
+            made = _reopen_known(client, run) or _create(client, run)
+    run.opened(made.info.run_id, made.info.experiment_id, made.data.params, made.data.tags)
 
 
 def check_store(target: Target) -> None:
@@ -69,8 +76,9 @@ def _store(target: Target) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        reach(target.tracking_uri)
-        yield MlflowClient(target.tracking_uri)
+        with retries(1):
+            reach(target.tracking_uri)
+            yield MlflowClient(target.tracking_uri)
     except UserError:
         raise
     except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
@@ -78,29 +86,52 @@ def _store(target: Target) -> Iterator[MlflowClient]:
         raise UserError(_unusable(target.tracking_uri, error)) from None
 
 
-def _create(client: MlflowClient, target: Target) -> Run:
-    from mlflow.tracking.context.registry import resolve_tags
+def _create(client: MlflowClient, run: TrackedRun) -> Run:
+    from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    own = dict(target.tags)
-    if target.parent_run_id:
-        own[MLFLOW_PARENT_RUN_ID] = target.parent_run_id
-    tags: Mapping[str, str] = resolve_tags(own)  # user, source and git commit, as mlflow.start_run sets them
-    experiment = _experiment(client, target)
-    return client.create_run(
-        experiment, tags={name: masked(value) for name, value in tags.items()}, run_name=target.run_name
-    )
+    target, head = run.target, run.journal.head
+    parent = run.parent.run_id if run.parent is not None else target.parent_run_id
+    experiment = run.parent.experiment_id if run.parent is not None else None
+    experiment = experiment or _experiment(client, target)
+    tags = {**head.tags, KEY_TAG: head.key, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+    run.journal.claim()
+    for tries_left in reversed(range(_TRIES)):
+        if run.doubtful:
+            made = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{head.key}'", max_results=1)
+            if made:
+                return _reopen(client, made[0].info.run_id, target)
+        run.doubtful = True
+        try:
+            # A request that is repeated would make a second run where only the answer to the first was lost.
+            with retries(0):
+                return client.create_run(experiment, head.began, tags, target.run_name)
+        except MlflowException:
+            if not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
-def _reopen(client: MlflowClient, target: Target) -> Run:
-    assert target.run_id
-    run = _get_run(client, target.run_id, "MLFLOW_RUN_ID")
+def _reopen_known(client: MlflowClient, run: TrackedRun) -> Run | None:
+    """Open the run that the record names; None where the store has it no more."""
+    known = run.journal.head.run_id
+    if known is None:
+        return None
+    try:
+        return _reopen(client, known, run.target)
+    except UserError:
+        run.begin_anew()
+        return None
+
+
+def _reopen(client: MlflowClient, run_id: str, target: Target) -> Run:
+    run = _get_run(client, run_id, "MLFLOW_RUN_ID")
     for name, value in target.tags.items():
-        client.set_tag(target.run_id, name, value)
+        client.set_tag(run_id, name, masked(value, name))
     if target.ends:
-        if ERROR_TAG in run.data.tags:
-            client.delete_tag(target.run_id, ERROR_TAG)
-        client.update_run(target.run_id, status="RUNNING", name=target.run_name)
+        if run.data.tags.pop(ERROR_TAG, None) is not None:
+            forget_error(client, run_id)
+        client.update_run(run_id, status=RUNNING, name=target.run_name)
     return run
 
 

@@ -1,112 +1,288 @@
-"""One run of an MLflow store, held by its id, from the driver; the fluent API's global state is left alone."""
+"""One run of an MLflow store, written from the driver; the fluent API's global state is left alone."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+import contextlib
+import json
+import posixpath
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from raytrainer.tracking_target import masked
+from raytrainer.checkpoints import Store, parted
+from raytrainer.secrets import masked
+from raytrainer.tracking_entry import Data, Entry, Model, Point, State
+from raytrainer.tracking_journal import Journal
+from raytrainer.tracking_reach import retries, variables
+from raytrainer.tracking_registry import send_model
+from raytrainer.tracking_target import Target
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 ERROR_TAG = "raytrainer.error"
+RUNNING = "RUNNING"
+KEY_TAG = "raytrainer.key"
+# What a server takes in one request.
+_POINTS, _PAIRS = 1000, 100
 
-
-class Point(NamedTuple):
-    """A metric's value at a step, at a time in milliseconds since the Unix epoch."""
-
-    name: str
-    value: float
-    time: int
-    step: int
+_Item = TypeVar("_Item")
 
 
 class TrackedRun:
-    """An open run; every method is one or a few requests, and raises what MLflow raises.
+    """An MLflow run that is open or will be made, what waits to be written to it, and the record of both.
+
+    Its methods are the writer's, on one thread.
 
     Args:
-        client: a client of the store.
-        run: the run.
-        uri: the store.
+        target: what was asked for.
+        journal: the run's own record.
+        parent: the run that it appears under; None where the target says it, or for none.
+
+    Attributes:
+        run_id: the store's name for it, None while it has none.
+        experiment_id: the same for its experiment.
+        reopens: whether it shall be opened before anything is written, though the store has it: it goes on.
+        refused: what the store will never take, a line each.
+        trouble: why the last write failed, empty if it did not.
+        doubtful: whether the store may have it though nobody knows: the answer was lost, or its driver died.
+        upto: how many of the record's entries it was given.
+        sent: how often the store took something.
+        over: whether the store has its end state.
+        uploading: whether files are on their way, which may take long.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, uri: str) -> None:
-        from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+    def __init__(self, target: Target, journal: Journal, parent: TrackedRun | None = None) -> None:
+        self.target, self.journal, self.parent = target, journal, parent
+        self.run_id, self.experiment_id = journal.head.run_id, journal.head.experiment_id
+        self.reopens = False
+        self.refused: list[str] = []
+        self.trouble = ""
+        self.doubtful = journal.known
+        self.upto = journal.count
+        self.sent = 0
+        self.over = False
+        self.uploading = False
+        self._had: set[str] = set()
+        self._had_error = False
+        self._clear()
 
-        self.run_id: str = run.info.run_id
-        self.experiment_id: str = run.info.experiment_id
-        self.param_names = frozenset(run.data.params)
-        self.max_param_length: int = MAX_PARAM_VAL_LENGTH
-        self._client, self._uri = client, uri
+    def _clear(self) -> None:
+        self._points: list[Point] = []
+        self._params: list[tuple[str, str]] = []
+        self._tags: list[tuple[str, str]] = []
+        self._texts: list[tuple[str, str]] = []
+        self._files: list[tuple[str, str]] = []
+        self._data: list[Data] = []
+        self._models: list[Model] = []
+        self._state: State | None = None
 
-    def reach(self) -> None:
-        """Raise at once if nobody answers at the store's address."""
-        reach(self._uri)
+    @property
+    def key(self) -> str:
+        """What names it in the store until it has an id."""
+        return self.journal.head.key
 
-    def log_metrics(self, points: Sequence[Point]) -> None:
-        """Write up to 1000 points in one request; a point that is there already is not written twice."""
+    @property
+    def waits(self) -> dict[str, int]:
+        """What the store lacks: how much of what."""
+        left = {
+            "metric values": len(self._points),
+            "parameters": len(self._params),
+            "tags": len(self._tags),
+            "datasets": len(self._data),
+            "artifacts": len(self._texts) + len(self._files),
+            "models": len(self._models),
+            "end state": int(self._state is not None),
+            "refused entries": len(self.refused),
+        }
+        return {what: count for what, count in left.items() if count}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits that a further try could write."""
+        return self.run_id is not None and not self.reopens and not (self.waits.keys() - {"refused entries"})
+
+    def take(self, entries: Sequence[Entry], upto: int | None = None) -> None:
+        """Put entries behind what waits.
+
+        Args:
+            entries: what to write.
+            upto: how many entries the record has, the last of these included; None where they are not in it.
+        """
+        self.upto = self.upto if upto is None else upto
+        self.over = self.over and not entries
+        for entry in entries:
+            self._points += entry.points
+            self._params += entry.params.items()
+            self._tags += entry.tags.items()
+            self._texts += entry.texts.items()
+            self._files += entry.files.items()
+            self._data += entry.data
+            self._models += [entry.model] if entry.model else []
+            self._state = entry.state or self._state
+            if self._state is not None and self._state.status == RUNNING:
+                self._state = None  # it goes on: how an earlier part of it ended says nothing any more
+
+    def opened(self, run_id: str, experiment_id: str, params: Collection[str] = (), tags: Collection[str] = ()) -> None:
+        """Note that the store has it, with these parameters, which cannot be changed, and these tags."""
+        self.run_id, self.experiment_id, self._had = run_id, experiment_id, set(params)
+        self.reopens = False
+        self._had_error = ERROR_TAG in tags
+        self.sent += 1
+        with contextlib.suppress(OSError):
+            self.journal.note(run_id=run_id, experiment_id=experiment_id)
+
+    def begin_anew(self) -> None:
+        """Note that the store has nothing of it: all of the record waits again.
+
+        Raises:
+            OSError: the record cannot be read or written.
+        """
+        entries = self.journal.read()
+        self.journal.note(run_id=None, written=0)
+        state = self._state
+        self.run_id, self.doubtful = None, True
+        self._clear()
+        self.take(entries, len(entries))
+        self._state = state or self._state
+
+    def flush(self, client: MlflowClient) -> None:
+        """Write all that waits to the run, which is open; raises what MLflow raises."""
+        assert self.run_id is not None, "it is open"
+        self._client, self._id = client, self.run_id
+        with retries(1):
+            self._send(self._tags, _PAIRS, self._log_tags)
+            # Of those that several parts of the run gave the first counts.
+            first = {name: value for name, value in reversed(self._params) if name not in self._had}
+            self._params[:] = reversed(first.items())
+            names = [name for name, _ in self._params]
+            self._send(self._params, _PAIRS, self._log_params)
+            self._had.update(names)
+            self._send(self._points, _POINTS, self._log_points)
+            self._send(self._data, _PAIRS, self._log_data)
+            if self._state is not None:
+                self._set_state(self._state)
+                self._state, self.over = None, True
+            # Last: artifacts have a store of their own, whose absence must not cost the metrics or the end state.
+            self._send(self._texts, 1, self._log_text)
+            self.uploading = True
+            try:
+                self._send(self._files, 1, self._log_file)
+                self._send(self._models, 1, self._log_model)
+            finally:
+                self.uploading = False
+
+    def _send(self, waiting: list[_Item], size: int, write: Callable[[Sequence[_Item]], None]) -> None:
+        while waiting:
+            batch = waiting[:size]
+            self._send_batch(batch, write)
+            del waiting[: len(batch)]
+            self.sent += 1
+
+    def _send_batch(self, batch: Sequence[_Item], write: Callable[[Sequence[_Item]], None]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            write(batch)
+        except MlflowException as error:
+            # A server takes a batch whole or not at all: one bad name must not cost the others.
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            if len(batch) == 1:
+                self.refused.append(masked(str(error)))
+            else:
+                half = len(batch) // 2
+                self._send_batch(batch[:half], write)
+                self._send_batch(batch[half:], write)
+
+    def _log_points(self, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric
 
+        # A point that is there already is not written twice.
         metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-        self._client.log_batch(self.run_id, metrics=metrics)
+        self._client.log_batch(self._id, metrics=metrics)
 
-    def log_params(self, params: Sequence[tuple[str, str]]) -> None:
-        """Write up to 100 parameters in one request."""
+    def _log_params(self, params: Sequence[tuple[str, str]]) -> None:
         from mlflow.entities import Param
 
-        self._client.log_batch(self.run_id, params=[Param(name, value) for name, value in params])
+        self._client.log_batch(self._id, params=[Param(name, value) for name, value in params])
 
-    def log_text(self, name: str, text: str) -> None:
-        """Keep a text as an artifact."""
-        self._client.log_text(self.run_id, text, name)
-
-    def end(self, status: str, error: str | None) -> None:
-        """Set the end state, with the error as a tag."""
+    def _log_tags(self, tags: Sequence[tuple[str, str]]) -> None:
+        from mlflow.entities import RunTag
         from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-        if error:
-            self._client.set_tag(self.run_id, ERROR_TAG, masked(error)[-MAX_TAG_VAL_LENGTH:])
-        # MLflow prints the run's address when a run ends, with its password; it has no other switch for that.
-        before = os.environ.get(_SILENCE)
-        os.environ[_SILENCE] = "true"
+        # The end of a long one: that is where an error says what it is.
+        cut = [RunTag(name, value[-MAX_TAG_VAL_LENGTH:]) for name, value in dict(tags).items()]
+        self._client.log_batch(self._id, tags=cut)
+
+    def _log_data(self, data: Sequence[Data]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        inputs = []
+        for each in data:
+            profile = json.dumps({"num_rows": each.rows}) if each.rows is not None else None
+            source = json.dumps({"uri": masked(each.source)})
+            dataset = Dataset(each.name, each.digest, "local", source, profile=profile)
+            inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, each.context)]))
+        self._client.log_inputs(self._id, inputs)
+
+    def _log_text(self, texts: Sequence[tuple[str, str]]) -> None:
+        ((name, text),) = texts
+        self._client.log_text(self._id, text, name)
+
+    def _log_file(self, files: Sequence[tuple[str, str]]) -> None:
+        """Copy a file or a folder of the storage to the run's artifacts."""
+        ((name, place),) = files
+        above, last = parted(place)
+        folder, _ = posixpath.split(name)
+        with tempfile.TemporaryDirectory() as here:
+            local = Path(here) / posixpath.basename(name)
+            store = Store(above)
+            try:
+                if last in store.files(""):
+                    local.write_bytes(store.read(last))
+                else:
+                    store.fetch_folder(last, local)
+            except FileNotFoundError:
+                self.refused.append(f"{masked(place)} is gone")
+                return
+            if local.is_dir():
+                self._client.log_artifacts(self._id, str(local), name)
+            else:
+                self._client.log_artifact(self._id, str(local), folder or None)
+
+    def _log_model(self, models: Sequence[Model]) -> None:
+        (model,) = models
+        assert self.experiment_id is not None, "it is open"
         try:
-            self._client.set_terminated(self.run_id, status)
-        finally:
-            del os.environ[_SILENCE]
-            os.environ.update({} if before is None else {_SILENCE: before})
+            send_model(self._client, self._id, self.experiment_id, model)
+        except FileNotFoundError:
+            self.refused.append(f"{masked(model.place)} is gone")
+
+    def _set_state(self, state: State) -> None:
+        from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+        if state.error:
+            self._client.set_tag(self._id, ERROR_TAG, masked(state.error)[-MAX_TAG_VAL_LENGTH:])
+        elif self._had_error:
+            forget_error(self._client, self._id)
+        self._had_error = bool(state.error)
+        # MLflow prints the run's address when a run ends, with its password; it has no other switch for that.
+        with variables({_SILENCE: "true"}):
+            self._client.set_terminated(self._id, state.status, state.time)
+        self.sent += 1
 
 
-def reach(uri: str, timeout: float = 5.0) -> None:
-    """Raise if nobody answers at the host in a tracking URI; a URI without a host passes.
+def forget_error(client: MlflowClient, run_id: str) -> None:
+    """Take the tag off a run that says how an earlier part of it failed."""
+    from mlflow.exceptions import MlflowException
 
-    MLflow itself goes on trying for 4 minutes before it says so.
-
-    Args:
-        uri: the tracking URI.
-        timeout: seconds.
-
-    Raises:
-        MlflowException: if an HTTP server does not answer.
-        OSError: if a database server does not, or a gateway answers in the place of the server.
-    """
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
-    if scheme in {"http", "https"}:
-        from mlflow.utils.credentials import get_default_host_creds
-        from mlflow.utils.rest_utils import http_request
-
-        creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
-        answer = http_request(  # type: ignore[no-untyped-call]  # mlflow's own, for its credentials, TLS and proxies
-            creds, "/health", "GET", max_retries=0, timeout=timeout, raise_on_status=False
-        )
-        if answer.status_code in {502, 503, 504}:
-            raise ConnectionError(f"the gateway answers {answer.status_code}: the MLflow server behind it is away")
-    elif scheme in _DATABASE_PORTS and parts.hostname:
-        socket.create_connection((parts.hostname, parts.port or _DATABASE_PORTS[scheme]), timeout).close()
+    try:
+        client.delete_tag(run_id, ERROR_TAG)
+    except MlflowException as error:
+        # A try before this one has, and its answer was lost.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise

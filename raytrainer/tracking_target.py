@@ -12,7 +12,10 @@ from typing import Any, Protocol
 
 from raytrainer.errors import Problem, UserError
 
+REQUIRED_VARIABLE = "RAYTRAINER_MLFLOW_REQUIRED"
+"""``false`` for a store that may be away when a training begins; what a config's ``mlflow.required`` sets."""
 _TRUE = {"1", "ON", "YES", "TRUE"}
+_FALSE = {"0", "OFF", "NO", "FALSE"}
 _NAMED_SERVERS = {"databricks", "databricks-uc", "uc"}
 
 
@@ -31,6 +34,8 @@ class Target:
         tags: more tags.
         flatten_params: whether nested settings become one parameter a leaf.
         max_params: parameters at most, None for all.
+        system_metrics: whether MLflow's monitors watch the nodes.
+        required: whether a store that cannot be used is an error before training; else it gets everything later.
     """
 
     tracking_uri: str = field(repr=False)
@@ -43,6 +48,8 @@ class Target:
     tags: dict[str, str] = field(default_factory=dict)
     flatten_params: bool = False
     max_params: int | None = None
+    system_metrics: bool = False
+    required: bool = True
 
 
 class Asked(Protocol):
@@ -95,7 +102,9 @@ def tracking_target(arguments: Asked, environ: Mapping[str, str], cwd: str | Pat
         ends=run_id is None or run_id != active_id,
         tags=_tags(environ.get("MLFLOW_TAGS")),
         flatten_params=environ.get("MLFLOW_FLATTEN_PARAMS", "").upper() in _TRUE,
+        system_metrics=environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").upper() in _TRUE,
         max_params=_count("MLFLOW_MAX_LOG_PARAMS", environ.get("MLFLOW_MAX_LOG_PARAMS")),
+        required=environ.get(REQUIRED_VARIABLE, "").upper() not in _FALSE,
     )
 
 
@@ -117,19 +126,6 @@ def absolute(uri: str, cwd: Path) -> str:
     if ":" not in uri and uri not in _NAMED_SERVERS:
         return str(cwd.absolute() / uri)
     return uri
-
-
-def masked(text: str) -> str:
-    """Hide the credentials of every URI in a text.
-
-    Args:
-        text: a URI, or a message that quotes one.
-
-    Returns:
-        The text with ``***`` for user, password and secret query parameters.
-    """
-    text = re.sub(r"://[^/\s'\"]*@", "://***@", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\"]+", r"\1***", text)
 
 
 def _tags(text: str | None) -> dict[str, str]:

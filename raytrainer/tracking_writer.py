@@ -1,142 +1,202 @@
-"""What waits to be written to an MLflow run, and the thread on the driver that writes it."""
+"""Writes to MLflow in the background: one writer for all runs of a program that go to the same store."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from raytrainer.tracking_run import Point, TrackedRun
-from raytrainer.tracking_target import masked
+from raytrainer.errors import UserError
+from raytrainer.secrets import masked
+from raytrainer.tracking_entry import Entry
+from raytrainer.tracking_lane import Lane
+from raytrainer.tracking_open import open_run
+from raytrainer.tracking_reach import reach
+from raytrainer.tracking_run import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 _logger = logging.getLogger(__name__)
-_Item = TypeVar("_Item")
+# Tries at the end, while a server that answers fails now and then, and seconds between two of them.
+_LAST_TRIES, _PAUSE_S = 5, 0.5
+
+
+class _Given(NamedTuple):
+    """Entries of a run, and how many its record has, with these; the same None before they are kept."""
+
+    run: TrackedRun
+    entries: Sequence[Entry]
+    upto: int | None = None
 
 
 class Writer:
-    """Writes to one run in the background, so that a slow server holds nobody up.
+    """Writes to runs in the background, so that a slow server holds nobody up.
 
-    A server that goes away is fault tolerance on purpose: no failed write leaves this class. What is not written
-    waits in memory, is tried again every few seconds and when the writer is closed; what is left then is told in
-    one warning.
+    A server that goes away is fault tolerance on purpose: no failed write leaves this class. Every entry is kept in
+    the run's own record first, by a thread that waits for no server; another one writes to the store. What is not
+    written waits, is tried again every few seconds and when :meth:`drain` is called; what is left then is told in one
+    warning a run, and ``raytrainer sync`` writes it later.
 
     Args:
-        run: the open run.
+        tracking_uri: the store.
         retry: seconds between two tries while the server is away.
-        patience: seconds that ``close`` waits for a server that takes nothing.
+        patience: seconds that ``drain`` waits for a server that takes nothing.
 
     Attributes:
-        trouble: why the last write failed, empty if it did not.
+        trouble: why the server could not be asked, empty if it could.
     """
 
-    def __init__(self, run: TrackedRun, retry: float = 5.0, patience: float = 30.0) -> None:
-        self._run, self._retry, self._patience = run, retry, patience
-        self._params: list[tuple[str, str]] = []
-        self._points: list[Point] = []
-        self._texts: list[tuple[str, str]] = []
-        self._end: tuple[str, str | None] | None = None
-        self._refused: list[str] = []
+    def __init__(self, tracking_uri: str, retry: float = 5.0, patience: float = 30.0) -> None:
+        self._uri, self._retry, self._patience = tracking_uri, retry, patience
         self.trouble = ""
-        self._written = 0
-        self._closing = False
-        self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="raytrainer-mlflow", daemon=True)
-        self._thread.start()
+        self._keeping = Lane("raytrainer-mlflow-record", self._keep, retry)
+        self._sending = Lane("raytrainer-mlflow", self._send, retry)
+        # The keeping thread's.
+        self._unkept: dict[TrackedRun, list[Entry]] = {}
+        self._warned = False
+        self._kept = 0
+        # The sending thread's: the runs that are not over; until when no try is made, for all and for one.
+        self._runs: dict[TrackedRun, float] = {}
+        self._until = 0.0
 
-    def put(
-        self,
-        points: Sequence[Point] = (),
-        params: Sequence[tuple[str, str]] = (),
-        texts: Sequence[tuple[str, str]] = (),
-    ) -> None:
+    def put(self, run: TrackedRun, entry: Entry) -> None:
         """Take what is to be written; returns at once.
 
         Args:
-            points: values of metrics.
-            params: names and values.
-            texts: names of artifacts and their contents.
+            run: where to.
+            entry: what.
         """
-        with self._wake:
-            self._points += points
-            self._params += params
-            self._texts += texts
-            self._wake.notify()
+        self.serve(run, [entry])
 
-    def close(self, end: tuple[str, str | None] | None) -> None:
-        """Write all that waits and then the end state; returns when that is done, or cannot be done.
+    def serve(self, run: TrackedRun, entries: Sequence[Entry] = ()) -> None:
+        """Write what waits of a run, and more; returns at once."""
+        self._keeping.put([_Given(run, entries)])
 
-        Args:
-            end: MLflow's status and the error, None to leave the run as it is.
+    def drain(self) -> Mapping[TrackedRun, dict[str, int]]:
+        """Write all that waits; returns when that is done, or cannot be done.
+
+        Returns:
+            What the store lacks, by run.
         """
-        with self._wake:
-            self._end, self._closing = end, True
-            self._wake.notify()
-        while self._thread.is_alive():
-            before = self._written
-            self._thread.join(self._patience)
-            if self._written == before:
-                break
-        self._warn_of_losses()
-
-    def _work(self) -> None:
-        closing = False
-        while not closing:
-            with self._wake:
-                if self.trouble:
-                    self._wake.wait_for(lambda: self._closing, timeout=self._retry)
-                else:
-                    self._wake.wait_for(lambda: self._closing or self._params or self._points or self._texts)
-                closing = self._closing
-            self._flush()
-
-    def _flush(self) -> None:
-        try:
-            self._run.reach()
-            self._send(self._params, 100, self._run.log_params)
-            self._send(self._points, 1000, self._run.log_metrics)
-            if self._end:
-                self._run.end(*self._end)
-                self._end = None
-            # Last: artifacts have a store of their own, whose absence must not cost the metrics or the end state.
-            self._send(self._texts, 1, lambda texts: self._run.log_text(*texts[0]))
-            self.trouble = ""
-        except Exception as error:
-            self.trouble = masked(" ".join(f"{type(error).__name__}: {error}".split()))
-
-    def _send(self, waiting: list[_Item], size: int, write: Callable[[Sequence[_Item]], None]) -> None:
-        while waiting:
-            with self._wake:
-                batch = waiting[:size]
-            self._send_batch(batch, write)
-            with self._wake:
-                del waiting[: len(batch)]
-            self._written += len(batch)
-
-    def _send_batch(self, batch: Sequence[_Item], write: Callable[[Sequence[_Item]], None]) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            write(batch)
-        except MlflowException as error:
-            # A server takes a batch whole or not at all: one bad name must not cost the others.
-            if error.error_code != "INVALID_PARAMETER_VALUE":
-                raise
-            if len(batch) == 1:
-                self._refused.append(masked(str(error)))
+        self._keeping.finish(self._patience, lambda: self._kept)
+        self._sending.finish(self._patience, self._progress)
+        left = {run: run.waits for run in list(self._runs) if run.waits}
+        under: dict[TrackedRun, list[TrackedRun]] = {}
+        for run, waits in left.items():
+            if run.parent is None:
+                self._warn(run, [run], ", ".join(f"{count} {what}" for what, count in waits.items()))
             else:
-                for item in batch:
-                    self._send_batch([item], write)
+                under.setdefault(run.parent, []).append(run)
+        for parent, runs in under.items():
+            self._warn(parent, runs, f"parts of {len(runs)} runs under it")
+        for run in left:
+            run.refused.clear()
+        return left
 
-    def _warn_of_losses(self) -> None:
-        left = {
-            "metric values": len(self._points),
-            "parameters": len(self._params),
-            "artifacts": len(self._texts),
-            "end state": int(self._end is not None),
-            "refused entries": len(self._refused),
-        }
-        lost = ", ".join(f"{count} {what}" for what, count in left.items() if count)
-        if lost:
-            reason = self.trouble or (self._refused[0] if self._refused else "the server takes too long")
-            _logger.warning("MLflow run %s lacks: %s (%s)", self._run.run_id, lost, reason[:400])
+    def _progress(self) -> int:
+        runs = list(self._runs)
+        # A large file that is on its way is progress, too.
+        return time.monotonic_ns() if any(run.uploading for run in runs) else sum(run.sent for run in runs)
+
+    def _warn(self, run: TrackedRun, lacking: Sequence[TrackedRun], lost: str) -> None:
+        """Say what the store lacks of a run, or of those under it, whose record is below its folder."""
+        reasons = [each.trouble or self.trouble or "".join(each.refused[:1]) for each in lacking]
+        reason = next(filter(None, reasons), "the server takes too long")
+        name = run.run_id or run.target.run_name or run.key
+        later = not all(each.idle for each in lacking)
+        fix = f"; to write it later: raytrainer sync {masked(run.journal.place)}" if later else ""
+        _logger.warning("MLflow run %s lacks: %s (%s)%s", name, lost, reason[:400], fix)
+
+    def _keep(self, given: list[_Given], ending: bool) -> bool:
+        """Put entries into their runs' records, and hand them on."""
+        new: dict[TrackedRun, list[Entry]] = {}
+        for run, entries, _ in given:
+            new.setdefault(run, []).extend(entries)
+        for run in [*new, *(run for run in self._unkept if run not in new)]:
+            late = self._unkept.pop(run, [])
+            entries = [*late, *new.get(run, ())]
+            try:
+                if entries:
+                    run.journal.append(entries)
+            except OSError as error:
+                self._unkept[run] = entries
+                if not self._warned:
+                    self._warned = True
+                    place = masked(run.journal.place)
+                    _logger.warning("what MLflow shall have is not kept in %s just now: %s", place, masked(str(error)))
+            self._kept += 1
+            self._sending.put([_Given(run, new.get(run, ()), run.journal.count)])
+        return bool(self._unkept)
+
+    def _send(self, given: list[_Given], ending: bool) -> bool:
+        """Take entries that are kept, and write what waits of all runs."""
+        for run, entries, upto in given:
+            run.take(entries, upto)
+            self._runs.setdefault(run, 0.0)
+        for tries_left in reversed(range(_LAST_TRIES if ending else 1)):
+            self._flush(ending)
+            if not tries_left or not self._waiting():
+                break
+            time.sleep(_PAUSE_S)
+        self._settle(ending)
+        return self._waiting()
+
+    def _waiting(self) -> bool:
+        return any(not run.idle for run in self._runs)
+
+    def _flush(self, now: bool) -> None:
+        at = time.monotonic()
+        due = [run for run, until in self._runs.items() if not run.idle and (now or at >= max(until, self._until))]
+        if not due:
+            return
+        try:
+            from mlflow.tracking import MlflowClient
+
+            reach(self._uri)
+            client = MlflowClient(self._uri)
+        except Exception as error:
+            self._wait_for_server(error)
+            return
+        self.trouble = ""
+        for run in due:
+            try:
+                self._write(run, client)
+            except Exception as error:
+                run.trouble = _in_a_line(error)
+                self._runs[run] = time.monotonic() + self._retry
+                try:
+                    reach(self._uri)  # else it is the run that is wrong, and not the server
+                except Exception as away:
+                    self._wait_for_server(away)
+                    return
+
+    def _write(self, run: TrackedRun, client: MlflowClient) -> None:
+        if run.run_id is None or run.reopens:
+            open_run(run)
+        run.flush(client)
+        run.trouble = ""
+
+    def _wait_for_server(self, error: Exception) -> None:
+        self.trouble = _in_a_line(error)
+        self._until = time.monotonic() + self._retry
+
+    def _settle(self, ending: bool) -> None:
+        """Note in the records what the store has; runs that are over are served no more."""
+        for run in list(self._runs):
+            done = ending or run.over
+            with contextlib.suppress(OSError):
+                if run.idle:
+                    run.journal.mark(run.upto, done)
+                if done:
+                    run.journal.release()
+            if run.over and run.idle and not run.refused:
+                del self._runs[run]
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return masked(error.problems[0].reason)
+    return masked(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -11,11 +11,12 @@ from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 
 from raytrainer.checkpoints import Store
 from raytrainer.errors import Interrupted
+from raytrainer.events import Note
 from raytrainer.progress import Progress
 from raytrainer.run import Job, Outcome, fit
 from raytrainer.run_record import Recorder, RunRecord, command_of_this_program, how_to_go_on
 from raytrainer.sinks import Sink
-from raytrainer.tracking import Tracker
+from raytrainer.tracking import Tracker, ui_command
 
 _DOING = {"train": "training", "evaluate": "evaluation", "predict": "prediction", "inspect": "check"}
 
@@ -34,7 +35,10 @@ def watched_fit(job: Job, tracker: Tracker | None, folder: Store) -> Outcome:
     Raises:
         Exception: as :func:`raytrainer.run.fit`.
     """
-    sinks: list[Sink] = [*([tracker] if tracker else []), Progress(description=_DOING[job.action]), *job.sinks]
+    progress = Progress(description=_DOING[job.action])
+    sinks: list[Sink] = [*([tracker] if tracker else []), progress, *job.sinks]
+    if tracker and job.action == "train":
+        progress.handle(Note(f"MLflow: {ui_command(tracker)}"))
     recorder = Recorder(folder, RunRecord(command_of_this_program(), os.getcwd()))
     if job.action == "train":
         sinks.append(recorder)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import queue
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +38,7 @@ class Delivery:
 
 
 class Wire(Protocol):
-    """A rank's end. Only rank 0 uses it, but for ``hand_in``; any thread may."""
+    """A rank's end. Only rank 0 uses it, but for ``hand_in`` and what is measured on a node; any thread may."""
 
     def push(self, event: Event) -> None:
         """Send an event, without waiting."""
@@ -65,18 +68,35 @@ class Wire(Protocol):
 class RelayWire:
     """A rank's end of a :class:`raytrainer.relay.Relay`.
 
+    A thread sends what is pushed, many events at a time where they come fast: a call of an actor takes half a
+    millisecond, which a training step need not wait for.
+
     Args:
         relay: the actor.
     """
 
     def __init__(self, relay: Any) -> None:
         self._relay = relay
+        self._pushed: queue.Queue[Event] = queue.Queue()
+        threading.Thread(target=self._send, name="raytrainer-sender", daemon=True).start()
 
     def push(self, event: Event) -> None:
-        self._relay.push.remote(event)
+        self._pushed.put(event)
 
     def settle(self) -> None:
+        self._pushed.join()
         ray.get(self._relay.wish.remote())
+
+    def _send(self) -> None:
+        while True:
+            events = [self._pushed.get()]
+            while not self._pushed.empty():
+                events.append(self._pushed.get_nowait())
+            # A relay that is gone takes the driver with it: nobody is left to tell.
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(self._relay.push.remote(*events))
+            for _ in events:
+                self._pushed.task_done()
 
     def wish(self) -> Wish:
         wish: Wish = ray.get(self._relay.wish.remote())
@@ -86,6 +106,7 @@ class RelayWire:
         ray.get(self._relay.ask.remote(Wish.GO_ON))
 
     def judge(self, evaluated: Evaluated) -> Verdict:
+        self._pushed.join()
         verdict: Verdict = ray.get(self._relay.judge.remote(evaluated))
         return verdict
 
@@ -97,4 +118,5 @@ class RelayWire:
         return parts
 
     def deliver(self, result: Any) -> None:
+        self._pushed.join()
         ray.get(self._relay.deliver.remote(Delivery([ray.put(result)])))

@@ -21,6 +21,7 @@ from raytrainer.deepspeed import deepspeed_on_cpu, put_together, require_deepspe
 from raytrainer.elastic import accumulation_steps
 from raytrainer.errors import Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
+from raytrainer.monitoring import monitored
 from raytrainer.order import Order, Result
 from raytrainer.outbox import Outbox
 from raytrainer.ranks import gather
@@ -53,6 +54,8 @@ def train_loop(config: dict[str, Any]) -> None:
     except BaseException as error:
         from raytrainer.handover import travelling
 
+        with contextlib.suppress(ray.exceptions.RayError):
+            wire.settle()
         raise travelling(error) from None
     if rank == 0:
         wire.deliver(result)
@@ -77,6 +80,11 @@ def carry_out(read: Callable[[], Order], wire: Wire, rank: int) -> Result:
     outbox = Outbox.here = Outbox(wire, rank)
     order = read()
     settle_in(order.environment, order.directory, order.use_cpu)
+    with monitored(order.system_metrics, wire):
+        return _carry_out(order, wire, outbox, rank, clock)
+
+
+def _carry_out(order: Order, wire: Wire, outbox: Outbox, rank: int, clock: float) -> Result:
     from raytrainer.handover import callback_states, schedule_of, settings_of
     from raytrainer.holding import hold_to_contract
     from raytrainer.pacing import Halted
@@ -170,10 +178,13 @@ def _arguments(order: Order, precision: Precision) -> TrainingArguments:
     from raytrainer.arguments import rebuild
 
     kind, values = order.arguments
+    # transformers writes its arguments beside every model; without a token the hub's library asks for this one.
+    if token := values.get("hub_token"):
+        os.environ["HF_TOKEN"] = token
     # The driver shows the progress and writes to MLflow: neither bars nor a second MLflow logger here. transformers'
     # just-in-time checkpoints need a signal, which no thread can catch; the run's own take their place. Every machine
     # gets the checkpoints from the run's storage.
-    elsewhere: dict[str, Any] = {"use_cpu": order.use_cpu, "disable_tqdm": True}
+    elsewhere: dict[str, Any] = {"use_cpu": order.use_cpu, "disable_tqdm": True, "hub_token": None}
     elsewhere |= {"enable_jit_checkpoint": False, "save_on_each_node": False}
     if order.global_train_batch_size is not None:
         shared = values["per_device_train_batch_size"], ray.train.get_context().get_world_size()

@@ -7,9 +7,9 @@ from typing import Any
 
 from raytrainer.checkpoints import Store
 from raytrainer.run import Outcome
+from raytrainer.secrets import masked
 from raytrainer.tasks.factory import Finished
 from raytrainer.tracking import Tracker, ui_command
-from raytrainer.tracking_target import masked
 
 
 @dataclass(frozen=True)

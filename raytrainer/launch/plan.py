@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,12 @@ from raytrainer.keeping import keep
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import folder_to_send, send
 from raytrainer.resuming import Recovery
-from raytrainer.run import Job
+from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
 from raytrainer.tasks.factory import TaskFactory
 from raytrainer.tasks.own import OwnFactory
 from raytrainer.tracking import Target, tracking_target
+from raytrainer.tracking_target import REQUIRED_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def plan(config: Trained) -> Plan:
     Raises:
         UserError: settings that do not fit each other.
     """
+    require_variables(config.run.env, "run.env")
     run = run_config(config)
     folder = Store(join(str(run.storage_path), config.name))
     arguments = training_arguments(config, folder)
@@ -117,8 +120,25 @@ def mlflow_environment(config: Common) -> dict[str, str]:
     if asked is None:
         return dict(os.environ)
     said = {"MLFLOW_TRACKING_URI": asked.tracking_uri, "MLFLOW_EXPERIMENT_NAME": asked.experiment}
+    said[REQUIRED_VARIABLE] = None if asked.required else "false"
+    if asked.system_metrics is not None:
+        said["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = str(asked.system_metrics).lower()
     said["MLFLOW_TAGS"] = json.dumps(asked.tags) if asked.tags else None
     return {**os.environ, **{name: value for name, value in said.items() if value is not None}}
+
+
+def require_variables(names: Sequence[str], setting: str) -> None:
+    """Refuse names of variables that are not set here.
+
+    Raises:
+        UserError: with each of them.
+    """
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        fix = "export {}=..., or the config without it"
+        raise ArgumentsError(
+            *(Problem(setting, name, "there is no such variable", fix.format(name)) for name in missing)
+        )
 
 
 def job_of(planned: Plan, resume: bool) -> Job:
@@ -158,6 +178,8 @@ def job_of(planned: Plan, resume: bool) -> Job:
             allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),
         ),
         finish=factory.finish,
+        travelling=[*config.run.env, *(OF_MLFLOW if planned.tracking is not None else [])],
+        system_metrics=planned.tracking is not None and planned.tracking.system_metrics,
     )
 
 

@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from raytrainer.errors import Problem, UserError
+from raytrainer.secrets import HIDDEN
 
 
 def resume(run: str, allow_changes: bool) -> None:
@@ -38,6 +39,12 @@ def resume(run: str, allow_changes: bool) -> None:
     if record.command is None:
         reason = "it was started in a notebook or an interactive session, so there is no command to repeat"
         raise mistake(reason, "there: trainer.train(resume_from_checkpoint=True)")
+    if any(HIDDEN in word for word in record.command):
+        reason = f"its command had a secret in it, which is not kept: {shlex.join(record.command)}"
+        again = (
+            f"{RESUME_VARIABLE}={shlex.quote(folder)} and the command with the secret; or give it in the environment"
+        )
+        raise mistake(reason, f"{again} from the start: HF_TOKEN, MLFLOW_TRACKING_PASSWORD")
     if not os.path.isdir(record.directory):
         reason = f"it was started in {record.directory}, which is not on this machine"
         raise mistake(reason, "call this where that folder is")

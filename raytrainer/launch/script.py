@@ -16,7 +16,7 @@ from raytrainer.launch.script_records import Records, tracking_of
 from raytrainer.launch.script_sinks import Shown
 from raytrainer.launch.sending import folder_to_send, send
 from raytrainer.progress import Progress
-from raytrainer.run import fit
+from raytrainer.run import OF_MLFLOW, fit
 from raytrainer.script_job import ScriptJob
 from raytrainer.tracking import check_store
 
@@ -36,7 +36,7 @@ def run_script(call: ScriptCall) -> int:
     if found := list(problems(call)):
         raise ArgumentsError(*found)
     target = tracking_of(call)
-    if target is not None:
+    if target is not None and target.required:
         check_store(target)
     _connect(call)
     scaling = _scaling(call)
@@ -97,5 +97,7 @@ def _job(call: ScriptCall, scaling: ScalingConfig | None, scratch: str, records:
         root=root,
         storage=records.folder,
         loss_scale=call.loss_scale,
+        travelling=[*call.env, *(OF_MLFLOW if records.target is not None else [])],
+        system_metrics=records.target is not None and records.target.system_metrics,
         sinks=[Shown(), Progress(description=os.path.basename(call.script)), *records.sinks],
     )

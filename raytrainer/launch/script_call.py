@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ class ScriptCall:
         max_failures: how often the script starts again after a failure, -1 for ever.
         address: of the Ray cluster; None for RAY_ADDRESS, else a Ray of its own.
         loss_scale: ``auto``, ``transformers``, or None to leave it and be told.
+        env: names of environment variables that the workers get.
         mlflow: whether the run is recorded in MLflow.
         scaling: the workers as a config says them, in the place of use_gpu and cpus_per_worker; None for those.
     """
@@ -48,6 +49,7 @@ class ScriptCall:
     max_failures: int = 0
     address: str | None = None
     loss_scale: str | None = None
+    env: Sequence[str] = ()
     mlflow: bool = True
     scaling: ScalingConfig | None = None
 
@@ -59,6 +61,9 @@ def problems(call: ScriptCall) -> Iterator[Problem]:
         yield Problem("--num-workers", call.num_workers, "there is nobody to run the script", "-n 1, or more")
     if call.cpus_per_worker is not None and call.cpus_per_worker <= 0:
         yield Problem("--cpus-per-worker", call.cpus_per_worker, "a worker takes some", "1, or a part of one")
+    for name in call.env:
+        if name not in os.environ:
+            yield Problem("--env", name, "there is no such variable", f"export {name}=..., or the call without it")
     if call.max_failures < -1:
         yield Problem("--max-failures", call.max_failures, "it is less than none", "0, a number, or -1 for ever")
     if call.loss_scale not in (None, *_LOSS_SCALES):

@@ -12,7 +12,14 @@ from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.events import Began, Event
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.launch.script_sinks import Deferred
-from raytrainer.run_record import RESUME_VARIABLE, Recorder, RunRecord, command_of_this_program, how_to_go_on
+from raytrainer.run_record import (
+    RESUME_VARIABLE,
+    Recorder,
+    RunRecord,
+    asked_to_resume,
+    command_of_this_program,
+    how_to_go_on,
+)
 from raytrainer.sinks import Sink
 from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command
 
@@ -23,11 +30,13 @@ def tracking_of(call: ScriptCall) -> Target | None:
     Raises:
         UserError: a variable of MLflow's cannot be read.
     """
-    return tracking_target(_Asked("mlflow", call.name), os.environ, os.getcwd()) if call.mlflow else None
+    return tracking_target(Named("mlflow", call.name), os.environ, os.getcwd()) if call.mlflow else None
 
 
 @dataclass
-class _Asked:
+class Named:
+    """What asks for MLflow without training arguments; see :class:`raytrainer.tracking_target.Asked`."""
+
     report_to: str | list[str] | None
     run_name: str | None
 
@@ -46,7 +55,7 @@ class Records:
         if self.storage is not None:
             self.folder = Store(join(self.storage.path, self.storage.name))
         self._recorder = Deferred(self._record, (Began,))
-        self._target = target
+        self.target = target
         self._tracker = Deferred(self._track)
         self._run_folder = ""
         self.sinks: list[Sink] = [self._recorder, *([self._tracker] if target else [])]
@@ -58,8 +67,11 @@ class Records:
         return Recorder(folder, RunRecord(command_of_this_program(), os.getcwd()))
 
     def _track(self, event: Event) -> Sink:
-        assert self._target is not None
-        return open_tracker(self._target)
+        assert isinstance(event, Began)
+        assert self.target is not None
+        folder = self.folder or Store(on_this_machine(event.arguments["output_dir"]))
+        # That the store can be used was found out before; now the workers are there, and nobody waits for its sake.
+        return open_tracker(self.target, folder, again=asked_to_resume(folder.path), wait=False)
 
     def how_to_go_on(self, saved: int | None) -> str:
         """Say what a run that was stopped has left."""

@@ -11,17 +11,20 @@ from dataclasses import asdict, replace
 from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.config.schema import Script
-from raytrainer.config.section import Common, Trained
+from raytrainer.config.section import Common, MLflow, Trained
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
 from raytrainer.launch.cheap import raise_cheap, without_effect
 from raytrainer.launch.outcome import Told, outcome_of, summary
 from raytrainer.launch.plan import job_of, mlflow_environment, plan
+from raytrainer.launch.recording import describe, score
 from raytrainer.launch.scaling import scaling_config, with_workers
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
 from raytrainer.tracking import open_tracker
+from raytrainer.tracking_entry import Entry
+from raytrainer.tracking_model import put_model
 from raytrainer.watching import sweep, watched_fit
 
 
@@ -50,16 +53,25 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
     raise_cheap(planned)
     for line in without_effect(planned):
         print(f"warning: {line}", file=sys.stderr)
-    tracker = open_tracker(planned.tracking) if planned.tracking is not None else None
+    tracker = open_tracker(planned.tracking, folder, again=True) if planned.tracking is not None else None
+    if tracker is not None:
+        describe(tracker, config, resolved)
     job = replace(job_of(planned, resume), sinks=[_ConfigKeeper(folder, resolved)])
     try:
         outcome = watched_fit(job, tracker, folder)
     finally:
         sweep(str(planned.run.storage_path), config.name)
     told = outcome_of(outcome, folder, tracker)
-    folder.write("outcome.json", (json.dumps(asdict(told), indent=1) + "\n").encode())
+    text = json.dumps(asdict(told), indent=1) + "\n"
+    folder.write("outcome.json", text.encode())
     folder.write("trainer_state.json", (json.dumps(outcome.state, indent=1) + "\n").encode())
     print(summary(told, tracker))
+    if tracker is not None:
+        tracker.add(Entry(texts={"outcome.json": text}, tags={"raytrainer.model": told.model}))
+        try:
+            put_model(tracker, told.model, config.mlflow or MLflow(), score(config, told.metrics))
+        finally:
+            tracker.drain()
     return told
 
 
@@ -107,6 +119,7 @@ def train_script(config: Script, address: str | None = None) -> int:
         name=config.name,
         max_failures=config.run.max_failures,
         address=address,
+        env=config.run.env,
         mlflow=config.mlflow is not None,
         num_workers=config.scaling.num_workers,  # type: ignore[arg-type]  # a script's is one number
         scaling=scaling_config(config.scaling),

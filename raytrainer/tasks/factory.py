@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytrainer.checkpoints import Store, join
 from raytrainer.tasks.needs import require_packages
+from raytrainer.tasks.registrable import require_loadable
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -74,6 +75,7 @@ class TaskFactory:
         set_seed(arguments.seed)
         tokenizer = prepared.processor if hasattr(prepared.processor, "get_vocab") else None
         model = build_model(task, task.model_settings(prepared.facts), tokenizer)
+        require_loadable(model, self.config)
         self._made = task, prepared
         return task.trainer(model, arguments, prepared)
 

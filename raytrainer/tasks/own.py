@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raytrainer.checkpoints import Store
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.tasks.factory import Clock, Finished, last_evaluation, save_model
+from raytrainer.tasks.registrable import require_loadable
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -39,6 +40,7 @@ class OwnFactory:
             raise ArgumentsError(
                 Problem("trainer", self.config.trainer, reason, "return Trainer(model, arguments, ...)")
             )
+        require_loadable(trainer.model, self.config)
         return trainer
 
     def finish(self, trainer: Trainer) -> Finished:

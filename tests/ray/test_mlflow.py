@@ -21,11 +21,15 @@ def test_a_training_is_one_run(tmp_path: Path, ray_cluster: None, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "words")
-    arguments = RayTrainingArguments(tmp_path / "out", run_name="two", **{**COMMON, "report_to": "mlflow"})
+    arguments = RayTrainingArguments(
+        tmp_path / "out", run_name="two", **{**COMMON, "report_to": ["mlflow", "tensorboard"]}
+    )
     trainer: Any = RayTrainer(args=arguments, scaling_config=ScalingConfig(num_workers=2), **classify_words())
     trainer.train()
     trainer.evaluate()
     history = list(trainer.state.log_history)
+    # Of rank 0 alone; what else is asked to report goes on doing so.
+    assert len(list((tmp_path / "out").rglob("events.out.tfevents.*"))) == 1
     trainer.add_callback(Breaks)
     with pytest.raises(Overflow):
         trainer.train()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -24,12 +25,14 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from transformers import TrainingArguments
 
+from raytrainer.checkpoints import Store
 from raytrainer.errors import UserError
 from raytrainer.events import Began, Logged, Note
+from raytrainer.secrets import masked
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
-from raytrainer.tracking_open import open_run
-from raytrainer.tracking_run import reach
-from raytrainer.tracking_target import Target, absolute, masked
+from raytrainer.tracking_reach import reach
+from raytrainer.tracking_target import Target, absolute
+from raytrainer.tracking_writer import Writer
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 MLFLOW_VARIABLES = ["TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID", "NESTED_RUN", "PARENT_RUN_ID", "TAGS"]
@@ -71,7 +74,7 @@ def target_of(environ: dict[str, str] | None = None, **options: Any) -> Target:
 
 
 def open_here(environ: dict[str, str] | None = None, **options: Any) -> Tracker:
-    return open_tracker(target_of(environ, **options))
+    return open_tracker(target_of(environ, **options), Store(str(Path.cwd() / "run")))
 
 
 def began(arguments: dict[str, Any] | None = None, model_config: dict[str, Any] | None = None) -> Began:
@@ -83,11 +86,11 @@ def logged(step: int, metrics: dict[str, Any], epoch: float | None = None) -> Lo
 
 
 def run_of(tracker: Tracker) -> Run:
-    return MlflowClient(tracker.tracking_uri).get_run(tracker.run_id)
+    return MlflowClient(tracker.tracking_uri).get_run(str(tracker.run_id))
 
 
 def history(tracker: Tracker, name: str) -> list[tuple[int, float, int]]:
-    found = MlflowClient(tracker.tracking_uri).get_metric_history(tracker.run_id, name)
+    found = MlflowClient(tracker.tracking_uri).get_metric_history(str(tracker.run_id), name)
     return [(point.step, point.value, point.timestamp) for point in found]
 
 
@@ -141,7 +144,7 @@ def test_the_users_own_mlflow_calls_say_where(tmp_path: Path) -> None:
     target = target_of()
     assert target.tracking_uri == f"sqlite:///{tmp_path}/mine.db"
     assert (target.experiment_name, target.experiment_id) == (None, experiment.experiment_id)
-    assert open_run(target).experiment_id == experiment.experiment_id
+    assert open_here().experiment_id == experiment.experiment_id
 
 
 def test_the_variables_of_transformers_callback_are_honoured() -> None:
@@ -184,7 +187,7 @@ def test_a_nested_run_is_made_under_the_active_one() -> None:
     with mlflow.start_run(experiment_id=mlflow.create_experiment("theirs")) as run:
         target = target_of({"MLFLOW_NESTED_RUN": "TRUE"})
     assert (target.run_id, target.ends, target.parent_run_id) == (None, True, run.info.run_id)
-    child = run_of(open_tracker(target))
+    child = run_of(open_tracker(target, Store(str(Path.cwd()))))
     assert child.data.tags["mlflow.parentRunId"] == run.info.run_id
     assert child.info.experiment_id == run.info.experiment_id
 
@@ -383,7 +386,7 @@ def test_a_run_that_goes_on_keeps_its_parameters(caplog: pytest.LogCaptureFixtur
     first.handle(began({"lr": 0.1}))
     first.handle(began({"lr": 0.2}))  # the workers were started again
     first.close(ValueError("boom"))
-    second = open_here({"MLFLOW_RUN_ID": first.run_id, "MLFLOW_TAGS": '{"part": 2}'})
+    second = open_here({"MLFLOW_RUN_ID": str(first.run_id), "MLFLOW_TAGS": '{"part": 2}'})
     assert run_of(second).info.status == "RUNNING"
     second.handle(began({"lr": 0.3, "seed": 1}))
     second.close(None)
@@ -464,7 +467,7 @@ def test_a_database_is_looked_at_with_a_command(tmp_path: Path) -> None:
 def test_a_server_is_looked_at_without_credentials(uri: str, shown: str) -> None:
     tracker = open_here()
     tracker.close(None)
-    tracker.tracking_uri = uri
+    tracker.run.target = dataclasses.replace(tracker.run.target, tracking_uri=uri)
     assert ui_command(tracker) == shown.format(tracker)
 
 
@@ -472,23 +475,23 @@ def test_a_server_is_looked_at_without_credentials(uri: str, shown: str) -> None
 
 
 class Server:
-    """A real ``mlflow server`` in a process group of its own."""
+    """A real ``mlflow server`` in a process group of its own; all that it keeps is in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, closed_port()
+        self.folder, self._port = folder, closed_port()
         self.uri = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         store = [
             "--backend-store-uri",
-            f"sqlite:///{self._folder}/mlflow.db",
+            f"sqlite:///{self.folder}/mlflow.db",
             "--artifacts-destination",
-            str(self._folder),
+            str(self.folder),
         ]
         address = ["--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
         environ = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with open(self._folder / "server.log", "ab") as log:
+        with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *store, *address],
                 env=environ,
@@ -510,7 +513,7 @@ class Server:
 
     def _answers(self) -> bool:
         assert self._process
-        assert self._process.poll() is None, (self._folder / "server.log").read_text()
+        assert self._process.poll() is None, (self.folder / "server.log").read_text()
         with contextlib.suppress(OSError):
             return bool(urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200)
         return False
@@ -535,7 +538,8 @@ def test_a_server_may_stop_and_die_and_come_back(
     server: Server, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = target_of({"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_EXPERIMENT_NAME": "dates"})
-    patient, hasty = (Tracker(open_run(target), target, retry=0.2) for _ in range(2))
+    folders = [Store(str(Path.cwd() / name)) for name in ("patient", "hasty")]
+    patient, hasty = (open_tracker(target, folder, writer=Writer(server.uri, 0.2)) for folder in folders)
     patient.handle(began({"lr": 0.1, "labels": "x" * 7000}))
     for step in range(10):
         patient.handle(logged(step, {"loss": 1 / (step + 1), "nan": math.nan}))
@@ -555,11 +559,13 @@ def test_a_server_may_stop_and_die_and_come_back(
             tracker.handle(logged(step, {"loss": 1 / (step + 1)}))
     until(lambda: patient.trouble, seconds=30)
     hasty.close(None)
+    hasty.drain()
     assert len(warnings_in(caplog)) == 1
     assert "1500 metric values, 1 end state" in warnings_in(caplog)[0]
 
     server.start()
     patient.close(None)
+    patient.drain()
     assert "127.0.0.1" not in capsys.readouterr().out  # MLflow prints an address with its password
     run = run_of(patient)
     assert [(step, value) for step, value, _ in history(patient, "loss")] == [(n, 1 / (n + 1)) for n in range(2000)]

@@ -1,0 +1,43 @@
+"""What a config run tells MLflow beside its metrics."""
+
+from __future__ import annotations
+
+import os
+
+from raytrainer.config.data import Data
+from raytrainer.config.section import Trained
+from raytrainer.tracking import Tracker
+from raytrainer.tracking_entry import Entry
+
+
+def describe(tracker: Tracker, config: Trained, resolved: str) -> None:
+    """Have a config written to its MLflow run: as parameters, and whole.
+
+    Args:
+        tracker: of the run.
+        config: the config.
+        resolved: the same in full as YAML, without secrets.
+    """
+    tracker.put_settings(config.model_dump(by_alias=True, mode="json"))
+    tracker.add(Entry(texts={"config.yaml": resolved}))
+    data = getattr(config, "data", None)
+    if isinstance(data, Data):
+        # Where the evaluation's examples are held out of the training's, they come from there.
+        evaluation = data.eval if isinstance(data.eval, str | list) else data.train
+        tracker.sources |= {"training": _named(data.train, data.hub), "evaluation": _named(evaluation, data.hub)}
+
+
+def score(config: Trained, metrics: dict[str, float]) -> tuple[str, float] | None:
+    """Return what a model is known by: ``metric_for_best_model``, else the evaluation's loss; None without either."""
+    asked = str(config.training.get("metric_for_best_model") or "loss")
+    for name in (asked, f"eval_{asked}"):
+        if name in metrics:
+            return name, float(metrics[name])
+    return None
+
+
+def _named(place: str | list[str], hub: str | None) -> tuple[str, str]:
+    places = [place] if isinstance(place, str) else place
+    if hub is not None:
+        return hub, f"hub: {hub}, {', '.join(places)}"
+    return ", ".join(os.path.basename(each.partition("?")[0].rstrip("/")) for each in places), ", ".join(places)
