@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -16,7 +16,7 @@ from raytrainer.config.schema import Script
 from raytrainer.config.section import Storage, Trained
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import folder_to_send, send
-from raytrainer.run import Work
+from raytrainer.run import OF_MLFLOW, Work
 from raytrainer.script_job import ScriptJob
 from raytrainer.sweep.known import of_base
 from raytrainer.sweep.study import AT_THE_END, Turn, sampled_of, trial_job
@@ -70,7 +70,7 @@ class ConfigStudy:
         parent, name = parted(folder)
         changed: dict[str, Any] = {
             "name": name,
-            "run": Storage(storage_path=parent),
+            "run": Storage(storage_path=parent, env=config.run.env),
             "mlflow": None,
             "training": trial_arguments(config.training, repeat),
         }
@@ -82,12 +82,19 @@ class ConfigStudy:
         """Return a trial's run."""
         config = self._sweep.trial_config(turn.values)
         if isinstance(config, Script):
-            return script_job(config, turn, self.scaling(turn.values))
+            return script_job(config, turn, self.scaling(turn.values), self.travelling)
         from raytrainer.launch.plan import job_of
 
         planned = self.planned(config, turn.folder.path, turn.repeat)
         planned = dataclasses.replace(planned, scaling=self.scaling(turn.values))
-        return trial_job(job_of(planned, resume=False), turn)
+        job = dataclasses.replace(job_of(planned, resume=False), travelling=self.travelling)
+        return trial_job(job, turn)
+
+    @property
+    def travelling(self) -> list[str]:
+        """Names of the variables that trials get of the driver's environment, and their workers of theirs."""
+        base = self._sweep.base
+        return [*base["run"]["env"], *(OF_MLFLOW if base["mlflow"] is not None else [])]
 
 
 def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     return arguments
 
 
-def script_job(config: Script, turn: Turn, scaling: ScalingConfig) -> ScriptJob:
+def script_job(config: Script, turn: Turn, scaling: ScalingConfig, travelling: Sequence[str]) -> ScriptJob:
     """Return a trial's run of a script, which has the values among its arguments.
 
     An ``--output_dir`` of the script's is the trial's own: trials that run at the same time would share it.
@@ -136,6 +143,7 @@ def script_job(config: Script, turn: Turn, scaling: ScalingConfig) -> ScriptJob:
         ),
         root=root,
         storage=turn.folder,
+        travelling=travelling,
         sinks=turn.sinks,
         judge=turn.judge,
         name=turn.run,

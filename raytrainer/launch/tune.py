@@ -9,15 +9,19 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
 from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.config.resolved import resolved_yaml
 from raytrainer.config.schema import Script
+from raytrainer.config.section import Common, MLflow
 from raytrainer.config.sweep import SweepLoaded
-from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFailed
+from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFailed, UserError
 from raytrainer.launch.config_study import ConfigStudy
+from raytrainer.launch.plan import mlflow_environment
+from raytrainer.launch.script_records import Named
 from raytrainer.launch.train import train
 from raytrainer.launch.winner import BEST, best_config, export_model, refit_config, write_best
 from raytrainer.run_record import (
@@ -36,6 +40,9 @@ from raytrainer.sweep.runner import Sweep, run_sweep
 from raytrainer.sweep.schedulers import scheduler
 from raytrainer.sweep.searchers import searcher
 from raytrainer.sweep.space import Space
+from raytrainer.sweep.tracking import SweepTracking, tracked
+from raytrainer.tracking import Target, tracking_target
+from raytrainer.tracking_model import put_model
 
 CONFIG = "config.yaml"
 
@@ -56,18 +63,46 @@ def tune(sweep: SweepLoaded, address: str | None = None) -> None:
     before = _what_is_there(sweep, folder)
     record = RunRecord(command_of_this_program(), os.getcwd(), unit="trial")
     failures: dict[int, str] = {}
-    if before is None or before.state != "finished":
-        try:
-            failures = _run(sweep, folder, before, record, address)
-        except Interrupted:
-            _note(folder, record, "interrupted")
-            print(f"stopped. To go on: {how_to_resume(record, folder.path)}", file=sys.stderr, flush=True)
-            raise
-    elif _is_concluded(sweep, folder):
+    if before is not None and before.state == "finished" and _is_concluded(sweep, folder):
         print(f"{folder.path} is finished")
         return
-    _conclude(sweep, folder, failures, address)
+    running = _prepared(sweep, folder, before, address) if before is None or before.state != "finished" else None
+    with tracked(_target(sweep), folder, sweep.tune.metrics[0], _settings(sweep), before is not None) as tracking:
+        if running is not None:
+            folder.write(CONFIG, sweep.yaml().encode())
+            write_record(folder, dataclasses.replace(record, max_steps=running.trials or 0))
+            try:
+                failures = run_sweep(dataclasses.replace(running, tracking=tracking))
+            except Interrupted:
+                _note(folder, record, "interrupted")
+                print(f"stopped. To go on: {how_to_resume(record, folder.path)}", file=sys.stderr, flush=True)
+                raise
+        config, model = _conclude(sweep, folder, failures)
+        if tracking is not None:
+            _record_winner(sweep, folder, tracking, model)
+    if sweep.tune.refit:
+        refit = refit_config(config, folder)
+        train(refit, resolved_yaml(refit, sweep.secrets), address)
     _note(folder, record, "finished")
+
+
+def _target(sweep: SweepLoaded) -> Target | None:
+    """Return the MLflow run that a sweep asks for, which is not made yet; None for none.
+
+    Raises:
+        UserError: a variable of MLflow's cannot be read.
+    """
+    if sweep.base["mlflow"] is None:
+        return None
+    asked = MLflow.model_validate(sweep.base["mlflow"])
+    environment = mlflow_environment(Common(name=sweep.name, mlflow=asked))
+    return tracking_target(Named("mlflow", asked.run_name or sweep.name), environment, os.getcwd())
+
+
+def _settings(sweep: SweepLoaded) -> dict[str, Any]:
+    """Return the whole config, without secrets, and without where it is recorded."""
+    settings: dict[str, Any] = yaml.safe_load(sweep.yaml())
+    return {key: value for key, value in settings.items() if key != "mlflow"}
 
 
 def _note(folder: Store, record: RunRecord, state: str) -> None:
@@ -77,10 +112,12 @@ def _note(folder: Store, record: RunRecord, state: str) -> None:
     write_record(folder, dataclasses.replace(record, state=state, step=over, max_steps=len(trials)))
 
 
-def _run(
-    sweep: SweepLoaded, folder: Store, before: SweepRecord | None, record: RunRecord, address: str | None
-) -> dict[int, str]:
-    """Run the trials, those that are not over; return the errors of those that failed, by number."""
+def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, address: str | None) -> Sweep:
+    """Connect to Ray, and return what is to be run: the trials that are not over.
+
+    Raises:
+        UserError: a mistake that was found before the first trial.
+    """
     storage = on_this_machine(sweep.base["run"]["storage_path"])
     asked, space = sweep.tune, Space.of(sweep.space)
     study = ConfigStudy(sweep, space, join(storage, "cache") if "task" in sweep.base else None)
@@ -94,25 +131,22 @@ def _run(
     budget = Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience)
     if before is not None:
         budget.before = max(0.0, _last_sign(folder, before) - before.began)
-    folder.write(CONFIG, sweep.yaml().encode())
     total = searching.total_samples if searching.total_samples < sys.maxsize else None
-    write_record(folder, dataclasses.replace(record, max_steps=total or 0))
-    return run_sweep(
-        Sweep(
-            study=study,
-            folder=folder,
-            record=dataclasses.replace(before, ended=None, state="running") if before else _record(sweep, space),
-            space=sampled,
-            search=searching,
-            scheduler=scheduling,
-            trials=total,
-            max_concurrent=concurrent,
-            max_failures=asked.max_failures,
-            keep=asked.keep,
-            budget=budget,
-            several=several,
-            resume=before is not None,
-        )
+    return Sweep(
+        study=study,
+        folder=folder,
+        record=dataclasses.replace(before, ended=None, state="running") if before else _record(sweep, space),
+        space=sampled,
+        search=searching,
+        scheduler=scheduling,
+        trials=total,
+        max_concurrent=concurrent,
+        max_failures=asked.max_failures,
+        keep=asked.keep,
+        budget=budget,
+        several=several,
+        travelling=study.travelling,
+        resume=before is not None,
     )
 
 
@@ -221,7 +255,27 @@ def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
     return True
 
 
-def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], address: str | None) -> None:
+def _record_winner(sweep: SweepLoaded, folder: Store, tracking: SweepTracking, model: str | None) -> None:
+    """Have MLflow get what the sweep came to, and the best trial's model where that is asked for."""
+    results = read_results(folder)
+    tracking.conclude(results)
+    if model is not None and (best := results.best) is not None:
+        asked = MLflow.model_validate(sweep.base["mlflow"])
+        try:
+            put_model(tracking.trial(best.number), model, asked, (sweep.tune.metrics[0], best.score.values[0]))
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+
+
+def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str]) -> tuple[Any, str | None]:
+    """Write what follows the trials.
+
+    Returns:
+        The config of the best one, and where its model is; None where its checkpoint was not kept.
+
+    Raises:
+        TrainingFailed: no trial came to anything.
+    """
     results = read_results(folder)
     best = results.best
     if best is None:
@@ -236,6 +290,4 @@ def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], addre
     print(f"best model: {model or 'its checkpoint was not kept; raytrainer train makes it again of best.yaml'}")
     if failures:
         print(f"warning: {len(failures)} of {len(results.ranked)} trials failed", file=sys.stderr)
-    if sweep.tune.refit:
-        refit = refit_config(config, folder)
-        train(refit, resolved_yaml(refit, sweep.secrets), address)
+    return config, model

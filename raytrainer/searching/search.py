@@ -18,7 +18,7 @@ from transformers.trainer_utils import BestRun
 from raytrainer import cluster, shipping
 from raytrainer.checkpoints import Store
 from raytrainer.errors import ArgumentsError, Problem, TrainingFailed
-from raytrainer.run import Job
+from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.searching.drawing import Drawing, drawing
 from raytrainer.searching.folder import Began, begin
 from raytrainer.searching.goals import Goals
@@ -30,9 +30,12 @@ from raytrainer.searching.summary import best_runs
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.records import SweepRecord
+from raytrainer.sweep.results import read_results
 from raytrainer.sweep.runner import Sweep, run_sweep
 from raytrainer.sweep.suggesting import Suggesting
 from raytrainer.sweep.suggestions import Suggestions
+from raytrainer.sweep.tracking import tracked
+from raytrainer.tracking import tracking_target
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
     record = _record(options, goals, drawn, scheduler, before)
     if before.record is not None and before.record.state == "finished":
         return best_runs(before.folder, goals, {})
+    target = tracking_target(subject.given, os.environ, os.getcwd())
+    if target is not None and target.run_name is None:
+        target = dataclasses.replace(target, run_name=before.name)
     scaling, concurrent = _connect(scaling, options.max_concurrent_trials)
     several = scaling.max_workers > 1
     failures = subject.run.failure_config if subject.run is not None and not several else None
@@ -120,26 +126,29 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
         drawn.model, [], goals.metrics, goals.modes, record.scope == "best", repeats=1, limit=drawn.trials
     )
     limited = 0 if waits(scheduler) and not drawn.learns else concurrent or 0
-    errors = run_sweep(
-        Sweep(
-            study=TrainerStudy(subject.job(), scaling, names, goals, asked.hp_name),
-            folder=before.folder,
-            record=record,
-            space={},
-            search=Suggesting(suggestions, scheduler, limited, counts_paused=not waits(scheduler)),
-            scheduler=scheduler,
-            trials=drawn.trials if drawn.trials < sys.maxsize else None,
-            max_concurrent=concurrent,
-            max_failures=options.max_failures if options.max_failures is not None else _failures(failures),
-            keep=sys.maxsize if options.kept is None else options.kept,
-            budget=budget,
-            several=several,
-            callbacks=options.callbacks or (),
-            stop=options.stopper,
-            resume=before.record is not None,
-        )
+    sweep = Sweep(
+        study=TrainerStudy(subject.job(), scaling, names, goals, asked.hp_name),
+        folder=before.folder,
+        record=record,
+        space={},
+        search=Suggesting(suggestions, scheduler, limited, counts_paused=not waits(scheduler)),
+        scheduler=scheduler,
+        trials=drawn.trials if drawn.trials < sys.maxsize else None,
+        max_concurrent=concurrent,
+        max_failures=options.max_failures if options.max_failures is not None else _failures(failures),
+        keep=sys.maxsize if options.kept is None else options.kept,
+        budget=budget,
+        several=several,
+        callbacks=options.callbacks or (),
+        stop=options.stopper,
+        resume=before.record is not None,
+        travelling=OF_MLFLOW if target is not None else (),
     )
-    best = best_runs(before.folder, goals, errors)
+    with tracked(target, before.folder, goals.metrics[0], _settings(record), sweep.resume) as tracking:
+        errors = run_sweep(dataclasses.replace(sweep, tracking=tracking))
+        best = best_runs(before.folder, goals, errors)
+        if tracking is not None:
+            tracking.conclude(read_results(before.folder))
     if errors and options.raise_on_failed_trial:
         raise TrainingFailed(f"{len(errors)} trials failed: {', '.join(map(str, sorted(errors)))} ({before.where})")
     return best
@@ -179,6 +188,12 @@ def _connect(asked: ScalingConfig | None, most: int | None) -> tuple[ScalingConf
         return scaling, most
     room = max(1, cluster.room_for(scaling) // scaling.max_workers)
     return scaling, min(most, room) if most else room
+
+
+def _settings(record: SweepRecord) -> dict[str, Any]:
+    """Return what a search is, for its run in MLflow."""
+    names = ("metric", "mode", "scope", "search", "scheduler", "seed")
+    return {"search_space": record.space, "tune": {name: getattr(record, name) for name in names}}
 
 
 def _failures(config: Any) -> int:

@@ -25,6 +25,7 @@ from raytrainer.sweep.records import Trial as SweptTrial
 from raytrainer.sweep.scores import score
 from raytrainer.sweep.standings import Standings, Stored
 from raytrainer.sweep.suggestions import GROUP
+from raytrainer.sweep.tracking import Lead, TrialEnded
 from raytrainer.sweep.trial import POINTER, WARNINGS
 from raytrainer.sweep.view import Row, View
 
@@ -46,6 +47,7 @@ class Overseer(Callback):
         gpus: of a trial's workers together, by its values.
         several: whether trials have workers of their own, which may outlive them.
         lent: returns the paths of Ray Tune's checkpoints that the scheduler may yet give to another trial.
+        tell: is told of each trial's end, and who leads; returns at once.
     """
 
     def __init__(
@@ -60,11 +62,15 @@ class Overseer(Callback):
         gpus: Callable[[Mapping[str, Any]], float],
         several: bool,
         lent: Callable[[], set[str]] = set,
+        tell: Callable[[object], None] = lambda _: None,
     ) -> None:
         self._folder, self._metric, self._standings = folder, metric, standings
         self._budget, self._view, self._complete = budget, view, complete
         self._scheduler, self._gpus, self._several = scheduler, gpus, several
         self._lent, self._pointers = lent, dict[str, Stored | None]()
+        self._tell = tell
+        self._lead: tuple[int, float | None] = (0, None)
+        self._earlier: dict[int, TrialEnded] = {}
         self._asked: set[Stored] = set()
         self._unneeded: set[Stored] = set()
         self._untidy: set[int] = set()
@@ -78,10 +84,12 @@ class Overseer(Callback):
             number, record = trial.record.number, trial.record
             self._budget.spent[number] = record.seconds * record.gpus
             self._budget.worked |= bool(record.history)
+            step = record.history[-1].step if record.history else 0
+            self._earlier[number] = TrialEnded(number, trial.end or End("interrupted"), step, record.values, True)
             counted = score(trial, sweep)
             if trial.state not in ("finished", "stopped") or counted.evaluation is None:
                 continue
-            row = Row(number, {}, record.values, trial.state, record.history[-1].step, record.max_steps)
+            row = Row(number, {}, record.values, trial.state, step, record.max_steps)
             row.score, row.seconds = counted.values[0], record.seconds
             self._view.rows[number] = row
             if self._standings.counts(number, counted.values[0], True, record.group):
@@ -89,8 +97,11 @@ class Overseer(Callback):
                     best = step == counted.evaluation.step
                     self._unneeded.update(self._standings.stored(Stored(number, step), best))
             self._standings.ended(number)
+        self._lead = self._leading()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Averages over the last results that nobody asks for: 20 kB a trial, for ever.
+        trial.run_metadata._n_steps = ()  # type: ignore[assignment]  # it is annotated as one number
         self._row(trial).state = "running"
         self._view.refresh()
 
@@ -110,6 +121,7 @@ class Overseer(Callback):
             result[SHOULD_CHECKPOINT] = True
             self._asked.add(Stored(row.number, row.step))
         self._view.evaluated(row)
+        self._tell_lead()
 
     def on_checkpoint(
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
@@ -148,6 +160,8 @@ class Overseer(Callback):
         for row in self._view.rows.values():
             if row.state in ("waiting", "running", "paused"):
                 self._end(row, End(state, reason))
+        for ended in self._earlier.values():
+            self._tell(ended)
         if state != "interrupted":
             self._unneeded.update(self._standings.over())
             self._delete(set())
@@ -173,6 +187,23 @@ class Overseer(Callback):
             self._untidy.add(row.number)
         last = (end.error or "").splitlines()[-1:]
         self._view.ended(row, end.reason or (last[0] if last else None))
+        self._earlier.pop(row.number, None)
+        self._tell(TrialEnded(row.number, end, row.step, row.values))
+        self._tell_lead()
+
+    def _leading(self) -> tuple[int, float | None]:
+        """Return how many trials are over, and the best score."""
+        over = sum(row.state in ("finished", "stopped", "failed") for row in self._view.rows.values())
+        best = self._standings.best()
+        return over, None if best is None else self._standings.scores[best]
+
+    def _tell_lead(self) -> None:
+        lead = self._leading()
+        if lead != self._lead:
+            self._lead = lead
+            over, best = lead
+            if best is not None:
+                self._tell(Lead(over, best, time.time()))
 
     def _delete(self, lent: set[Stored]) -> None:
         """Delete what nobody needs, but for what another trial begins with, or one goes on from."""

@@ -17,6 +17,7 @@ from typing import Any
 from ray import tune
 from ray.train.v2.api.config import ScalingConfig
 from ray.tune import Callback, Stopper
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.stopper import CombinedStopper
 
@@ -31,8 +32,10 @@ from raytrainer.sweep.records import SweepRecord, read_trials, write_sweep
 from raytrainer.sweep.schedulers_population import Population
 from raytrainer.sweep.standings import Standings
 from raytrainer.sweep.study import Study
+from raytrainer.sweep.tracking import SweepTracking, teller, told
 from raytrainer.sweep.trial import trial_class
 from raytrainer.sweep.view import View
+from raytrainer.tracking import ui_command
 
 # Ray Tune's own settings, unless the user set them.
 _SETTINGS = {
@@ -68,7 +71,9 @@ class Sweep:
         several: whether a trial may have several workers.
         callbacks: Ray Tune's, which are told what the overseer is told, after it.
         stop: ends single trials, or all, beside the budget; None for nothing.
+        travelling: names of more variables that the trials get of this environment; ``X_*`` for all that begin so.
         resume: whether to go on with what is in the folder.
+        tracking: records it in MLflow, None for nowhere.
     """
 
     study: Study
@@ -85,7 +90,9 @@ class Sweep:
     several: bool
     callbacks: Sequence[Callback] = ()
     stop: Stopper | None = None
+    travelling: Sequence[str] = ()
     resume: bool = False
+    tracking: SweepTracking | None = None
 
 
 def run_sweep(sweep: Sweep) -> dict[int, str]:
@@ -104,6 +111,11 @@ def run_sweep(sweep: Sweep) -> dict[int, str]:
         sweep.record, began=sweep.record.began or time.time(), concurrency=sweep.max_concurrent or 0
     )
     write_sweep(sweep.folder, record)
+    with told(sweep.tracking) as post:
+        return _run(sweep, record, post)
+
+
+def _run(sweep: Sweep, record: SweepRecord, post: Any) -> dict[int, str]:
     standings = Standings(record.mode[0], record.scope, sweep.keep, record.repeats)
     view = View(record.metric[0], sweep.trials, standings.best, sweep.budget.seconds)
     overseer = Overseer(
@@ -117,12 +129,15 @@ def run_sweep(sweep: Sweep) -> dict[int, str]:
         gpus=lambda values: gpus(sweep.study.scaling(values)),
         several=sweep.several,
         lent=sweep.scheduler.base.checkpoints if isinstance(sweep.scheduler.base, Population) else set,
+        tell=teller(post),
     )
+    if sweep.tracking is not None:
+        view.say(f"MLflow: {ui_command(sweep.tracking.tracker)}")
     if sweep.resume:
         overseer.take_up(read_trials(sweep.folder), record)
     state, reason = "failed", None
     try:
-        interrupted = _tune(sweep, overseer)
+        interrupted = _tune(sweep, overseer, post)
         state, reason = ("interrupted", None) if interrupted else ("finished", sweep.budget.exhausted)
     except KeyboardInterrupt:
         interrupted, state = True, "interrupted"
@@ -140,13 +155,13 @@ def gpus(scaling: ScalingConfig) -> float:
     return float(scaling.max_workers * cluster.worker_resources(scaling).get("GPU", 0.0))
 
 
-def _tune(sweep: Sweep, overseer: Overseer) -> bool:
+def _tune(sweep: Sweep, overseer: Overseer, post: Any) -> bool:
     """Run Ray Tune's loop, and tell whether Ctrl-C ended it."""
-    here = travelling_variables(), os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
+    here = travelling_variables(sweep.travelling), os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
     settings = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
-    with environment(settings), quiet_ray(), _interrupts() as interrupted:
+    with environment(settings), quiet_ray(), _keys_stay(), _interrupts() as interrupted:
         tune.run(
-            trial_class(sweep.study, sweep.folder, here),
+            trial_class(sweep.study, sweep.folder, here, post),
             name="trials",
             storage_path=str(sweep.folder.folder) if sweep.folder.local else sweep.folder.path,
             storage_filesystem=sweep.folder.filesystem,
@@ -181,6 +196,17 @@ def quiet_ray() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _keys_stay() -> Iterator[None]:
+    """Let Ray Tune send no keys to the trials inside the block: it would write them into its logs."""
+    names = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(names)
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE.update(names)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from raytrainer.sweep.recorder import Recorder
 from raytrainer.sweep.records import TrialRecord, read_end, read_trial, trial_folder
 from raytrainer.sweep.study import Study, Turn, sampled_of
 from raytrainer.sweep.suggestions import GROUP, ORIGIN, REPEAT
+from raytrainer.sweep.telling import Teller
 from raytrainer.sweep.training import Over, Training
 from raytrainer.wire import Verdict
 from raytrainer.worker import settle_in
@@ -48,12 +49,15 @@ class SweepTrial(tune.Trainable):
         study: the study, pickled, in the object store.
         folder: the sweep's.
         here: environment variables and the working directory of the driver, and its module search path.
+        post: the actor that is told what a training logs; None where nobody wants to know.
     """
 
     study: ClassVar[Any]
     folder: ClassVar[Store]
     here: ClassVar[tuple[dict[str, str], str, list[str]]]
+    post: ClassVar[Any]
 
+    _teller: Teller | None
     _training: Training | None
     _waiting: Evaluated | None
     _clone_of: dict[str, Any] | None
@@ -107,6 +111,7 @@ class SweepTrial(tune.Trainable):
         self._sampled = sampled_of(config)
         self._repeat = config.get(REPEAT, 0)
         self._values = self._study.complete(config)
+        self._teller = None
         self._training = None
         self._waiting = None
         self._clone_of = None
@@ -142,6 +147,7 @@ class SweepTrial(tune.Trainable):
             donor = self._clone_of
             self._recorder.change(donor["step"], self._values, donor["trial"], donor["number"])
         self._recorder.write()
+        self._teller = Teller(self.post, self._recorder.record) if self.post is not None else None
         turn = Turn(
             values=self._values,
             number=self._number,
@@ -149,13 +155,15 @@ class SweepTrial(tune.Trainable):
             folder=trial_folder(self.folder, self._number),
             run=f"{self.trial_id}-{len(self._recorder.record.changes)}",
             clone_of=self._clone_of["address"] if self._clone_of else None,
-            sinks=[self._recorder],
+            sinks=[self._recorder, *([self._teller] if self._teller else [])],
             judge=judge,
         )
         work = self._study.work(turn)
         return run_here(work) if isinstance(work, Job) and scaling.max_workers == 1 else fit(work, tidied=True)
 
     def _result(self, said: Evaluated | Over) -> dict[str, Any]:
+        if self._teller is not None:
+            self._teller.settle()
         if isinstance(said, Over):
             if said.error is not None:
                 raise said.error
@@ -178,6 +186,9 @@ class SweepTrial(tune.Trainable):
         ended = training is None or training.over is not None or training.halt(_HALT_S)
         del training
         gc.collect()
+        # All that is left of the first training are modules and caches; looking through them takes a third of a second.
+        if not gc.get_freeze_count():
+            gc.freeze()
         if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
         return ended
@@ -188,13 +199,16 @@ def _reported(evaluated: Evaluated, seconds: float) -> dict[str, Any]:
     return {**evaluated.metrics, **own}
 
 
-def trial_class(study: Study, folder: Store, here: tuple[dict[str, str], str, list[str]]) -> type[SweepTrial]:
+def trial_class(
+    study: Study, folder: Store, here: tuple[dict[str, str], str, list[str]], post: Any = None
+) -> type[SweepTrial]:
     """Return the class that Ray Tune makes trials of.
 
     Args:
         study: makes a run of each trial's values.
         folder: the sweep's.
         here: environment variables, working directory and module search path of the driver.
+        post: the actor that is told what trials log, None for none.
     """
     reference, one = ray.put(cloudpickle.dumps(study)), study
 
@@ -203,7 +217,7 @@ def trial_class(study: Study, folder: Store, here: tuple[dict[str, str], str, li
         def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
             return request(one, config)
 
-    Trial.study, Trial.folder, Trial.here = reference, folder, here
+    Trial.study, Trial.folder, Trial.here, Trial.post = reference, folder, here, post
     return Trial
 
 
