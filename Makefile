@@ -29,9 +29,11 @@ lint: setup
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
+BENCHMARKS := checkpoint_stall sweep_throughput sweep_efficiency sweep_many tracking tracking_trials
 # Each against a peer, both in one run; on a machine that does nothing else.
 bench: setup
-	OMP_NUM_THREADS=1 $(VENV)/python benchmarks/checkpoint_stall.py
+	@for each in $(BENCHMARKS); do echo "== $$each"; OMP_NUM_THREADS=1 $(VENV)/python benchmarks/$$each.py || missed=1; \
+	done; exit $${missed:-0}
 
 # The newest versions that fit pyproject.toml, names and versions only; torch stays where TORCH says.
 TORCH := 2.13.0

@@ -53,7 +53,9 @@ def write_sweep(base: Path, name: str, space: dict[str, Any], tune: dict[str, An
     file = base.parent / f"{name}.yaml"
     common = {"metric": METRIC, "mode": "max", "max_concurrent_trials": 2}
     file.write_text(
-        yaml.safe_dump({"name": name, "base": str(base), "search_space": space, "tune": {**common, **tune}})
+        yaml.safe_dump(
+            {"name": name, "base": str(base), "mlflow": None, "search_space": space, "tune": {**common, **tune}}
+        )
     )
     return file
 
