@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # The interpreter's last look for cycles takes two seconds with all that torch and transformers made.
+    atexit.register(gc.freeze)
     try:
         app(given, prog_name="raytrainer")
     except UserError as error:
@@ -171,6 +175,10 @@ def _run(
     experiment: Annotated[
         str | None, typer.Option("--mlflow-experiment", help="By default MLFLOW_EXPERIMENT_NAME.")
     ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="A variable that the workers get from here; more than once."),
+    ] = None,
     no_mlflow: Annotated[bool, typer.Option("--no-mlflow", help="Record nothing in MLflow.")] = False,
 ) -> None:
     """Run a Trainer script on Ray workers, unchanged, as torchrun does on one machine.
@@ -196,6 +204,7 @@ def _run(
         max_failures=max_failures,
         address=address,
         loss_scale=loss_scale,
+        env=env or [],
         mlflow=not no_mlflow,
     )
     raise SystemExit(run_script(call))
@@ -221,6 +230,133 @@ def _resume(
     resume(run, allow_changes)
 
 
+@app.command(
+    "sync", epilog="example: raytrainer sync runs/dates; raytrainer sync runs/dates --tracking-uri http://host:5000"
+)
+def _sync(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="The folder of a run or a sweep: storage_path/name, or output_dir.", show_default=False
+        ),
+    ],
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option("--tracking-uri", help="Another store than the run's own, or the same one with its password."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though a driver on another machine may still be at work.")
+    ] = False,
+) -> None:
+    """Write to MLflow what it lacks of a run or a sweep.
+
+    What a server missed while it was away is in the run's folder. It is written once, however often this is called. A
+    run that was never made is made, and one whose driver was killed gets its end state. The exit status is 1 where
+    something is left.
+    """
+    from raytrainer.launch.sync import sync
+
+    raise typer.Exit(0 if sync(run, tracking_uri, force) else 1)
+
+
+JobServer = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="The head's dashboard, http://head:8265; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS, this machine.",
+        show_default=False,
+    ),
+]
+JobID = Annotated[str, typer.Argument(metavar="ID", help="As raytrainer jobs lists it.", show_default=False)]
+
+
+@app.command(
+    "submit",
+    epilog="examples: raytrainer submit --address http://head:8265 run.yaml training.max_steps=500;"
+    " raytrainer submit --no-wait -- python train.py --epochs 3",
+    context_settings={"allow_interspersed_args": False},
+)
+def _submit(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG [KEY=VALUE...] | -- COMMAND...",
+            help="A run or a sweep; or any command.",
+            show_default=False,
+        ),
+    ],
+    address: JobServer = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow it.")] = False,
+    working_dir: Annotated[str, typer.Option("--working-dir", help="The folder that the job gets.")] = ".",
+    requirements: Annotated[
+        str | None,
+        typer.Option("--requirements", metavar="FILE", help="Pinned packages that the cluster installs first."),
+    ] = None,
+    uv: Annotated[bool, typer.Option("--uv", help="Install them with uv in the place of pip.")] = False,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME[=VALUE]", help="An environment variable that the job gets; repeatable."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What the ID of a command's job begins with.")] = None,
+) -> None:
+    """Run a config or a command as a job of a Ray cluster, and follow it.
+
+    The job gets the working directory, without what .gitignore and .rayignore name, virtual environments, checkpoints
+    and large data that the config does not name. The exit status is the job's. Ctrl-C twice stops it. A config's job
+    that is started again goes on where it was.
+    """
+    from pathlib import Path
+
+    from raytrainer.launch.submit import Submission, of_config, submit
+
+    root = Path(working_dir).resolve()
+    options: dict[str, Any] = {"requirements": requirements, "variables": env or []}
+    options["installer"] = "uv" if uv else "pip"
+    if what[0].endswith((".yaml", ".yml")):
+        submission = of_config(what[0], what[1:], root, **options)
+    else:
+        submission = Submission(what, name or "command", root, **options)
+    raise typer.Exit(submit(submission, address, wait=not no_wait))
+
+
+@app.command("jobs", epilog="example: raytrainer jobs --address http://head:8265")
+def _jobs(address: JobServer = None) -> None:
+    """List a cluster's jobs, the newest first."""
+    from raytrainer.launch.jobs import connect, show
+
+    show(connect(address))
+
+
+@app.command("logs", epilog="example: raytrainer logs dates-1f0c3a9b --follow")
+def _logs(
+    job: JobID,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Until it ends; the exit status is the job's.")
+    ] = False,
+    address: JobServer = None,
+) -> None:
+    """Show what a job has written."""
+    from raytrainer.launch import jobs
+
+    client = jobs.connect(address)
+    jobs.details(client, job)
+    if follow:
+        raise typer.Exit(jobs.follow(client, job))
+    print(client.get_job_logs(job), end="")
+
+
+@app.command("stop", epilog="example: raytrainer stop dates-1f0c3a9b")
+def _stop(job: JobID, address: JobServer = None) -> None:
+    """Stop a job, and wait until it has stopped."""
+    from raytrainer.launch import jobs
+
+    client = jobs.connect(address)
+    jobs.details(client, job)
+    client.stop_job(job)
+    print(f"{job}: {str(jobs.ended(client, job).status).lower()}")
+
+
 @app.command("report", epilog="example: raytrainer report runs/dates-sweep")
 def _report(
     sweep: Annotated[
@@ -237,6 +373,37 @@ def _report(
     from raytrainer.sweep.report import report
 
     report(sweep)
+
+
+@app.command(
+    "manifest",
+    epilog="example: raytrainer manifest run.yaml kubernetes.image=registry.example.com/train:1 | kubectl apply -f -",
+)
+def _manifest(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A run's config or a sweep, a YAML file.", show_default=False)
+    ],
+    settings: Settings = None,
+    kind: Annotated[
+        Literal["RayJob", "RayCluster"],
+        typer.Option("--kind", help="A job with a cluster of its own, or a cluster that stays."),
+    ] = "RayJob",
+    form: Annotated[
+        Literal["yaml", "kustomize"], typer.Option("--output", "-o", help="One file, or a folder for kubectl apply -k.")
+    ] = "yaml",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="PATH", help="File or folder; by default the terminal.", show_default=False),
+    ] = None,
+) -> None:
+    """Print what runs a config on Kubernetes, through KubeRay: job, config and network policy.
+
+    Pods follow from scaling, for a sweep from the trials that run at a time, and from the config's section
+    kubernetes. Secrets are references; a config with a secret in clear text is refused.
+    """
+    from raytrainer.launch.manifest import manifest, write
+
+    write(manifest(config, settings or [], kind), form, to)
 
 
 @app.command("schema", epilog="example: raytrainer schema --output raytrainer.schema.json")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from raytrainer.secrets import shown
+
 
 class Seen:
     """A value as it is shown in a problem, where Python's spelling of it would be of no help.
@@ -34,7 +36,8 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.setting} = {self.value!r}: {self.reason}\n  Instead: {self.fix}"
+        seen = shown(self.value, self.setting.partition(" ")[0])
+        return f"{self.setting} = {seen!r}: {self.reason}\n  Instead: {self.fix}"
 
 
 class RayTrainerError(Exception):

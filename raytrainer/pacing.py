@@ -10,7 +10,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from transformers import Trainer
 
 from raytrainer.events import Evaluated
-from raytrainer.reporting import only_numbers
+from raytrainer.plain import only_numbers
 from raytrainer.wire import Verdict, Wire
 
 

@@ -93,6 +93,6 @@ def test_ctrl_c(tmp_path: Path) -> None:
     second.interrupt()
     second.ends_with(130)
 
-    (run, other) = MlflowClient(environment["MLFLOW_TRACKING_URI"]).search_runs(["0"])
-    assert run.info.status == other.info.status == "KILLED"
+    (run,) = MlflowClient(environment["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+    assert run.info.status == "KILLED"
     assert run.data.metrics["loss"] > 0

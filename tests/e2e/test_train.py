@@ -34,6 +34,8 @@ def test_a_config_leaves_a_run(tmp_path: Path) -> None:
     assert outcome["samples_per_second"] > 0
     assert outcome["seconds"]["total"] > outcome["seconds"]["imports"] > 0
     assert f"test_accuracy: {outcome['metrics']['test_accuracy']:.4g}" in printed
+    # From the start, and at the end.
+    assert "MLflow: mlflow ui --backend-store-uri" in printed.split("step 20")[0]
 
     # The model's folder is all that it takes to use it.
     model = AutoModelForSequenceClassification.from_pretrained(outcome["model"])

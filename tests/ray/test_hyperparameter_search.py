@@ -133,6 +133,7 @@ def test_a_search_of_a_name_is_gone_on_with_or_refused(searched: tuple[Any, Best
     assert again[:3] == best[:3]
 
 
+@pytest.mark.slow
 def test_maximize_with_the_default_objective(tmp_path: Path, ray_cluster: None) -> None:
     run = RunConfig(storage_path=str(tmp_path / "storage"), name="mine")
     made = trainer(tmp_path / "out", run_config=run)
@@ -232,6 +233,7 @@ def test_population_based_training(tmp_path: Path, ray_cluster: None) -> None:
     assert best.objective == min(trial["history"][-1]["metrics"]["eval_loss"] for trial in trials)
 
 
+@pytest.mark.slow
 def test_arguments_that_derive_fields_derive_them_once(tmp_path: Path, ray_cluster: None) -> None:
     given = DoublingArguments(str(tmp_path), use_cpu=True, **{**COMMON, "eval_strategy": "no"})
     made = RayTrainer(args=given, **parts(plain))
@@ -241,6 +243,7 @@ def test_arguments_that_derive_fields_derive_them_once(tmp_path: Path, ray_clust
     assert [entry["step"] for entry in trial["history"]] == [COMMON["max_steps"]]
 
 
+@pytest.mark.slow
 def test_a_search_in_an_object_store(tmp_path: Path, ray_cluster: None) -> None:
     with S3Server() as server:
         made = trainer(tmp_path, run_config=RunConfig(storage_path=server.bucket("runs"), name="mine"))
@@ -252,6 +255,7 @@ def test_a_search_in_an_object_store(tmp_path: Path, ray_cluster: None) -> None:
         assert trial_folder(folder, 1).read(f"checkpoints/checkpoint-{COMMON['max_steps']}/model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_trainer_that_makes_its_model_itself(tmp_path: Path, ray_cluster: None) -> None:
     given = RayTrainingArguments(str(tmp_path), **{**COMMON, "eval_strategy": "no", "max_steps": 2})
     made: Any = distribute(ClassifierTrainer)(3, given, rows=16)

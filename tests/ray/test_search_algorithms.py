@@ -106,7 +106,16 @@ def test_a_sweep_runs_to_its_end_though_a_trial_fails_once(name: str, tmp_path: 
         assert donors < {trial.trial_id for trial in trials}
 
 
-@pytest.mark.parametrize("name", ["optuna", "optuna, hyperband", "bohb", "pbt", "pbt, all together"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "optuna",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("optuna, hyperband", "bohb", "pbt", "pbt, all together")
+        ),
+    ],
+)
 def test_a_driver_that_died_is_gone_on_from(
     name: str, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ TYPES = {
         "a whole number",
     ),
     "training": wrong("training: fast", "training (run.yaml:5:1)", "it is text", "a mapping"),
-    "register": wrong("mlflow: {register: m}", "mlflow.register (run.yaml:8:10)", "it is text", "null"),
+    "register": wrong("mlflow: {register: 3}", "mlflow.register (run.yaml:8:10)", "it is a whole number", "text"),
 }
 RANGES = {
     "name": wrong("name: a/b", "name (run.yaml:1:1)", "it is not of the right form", "letters, digits, dots"),

@@ -99,6 +99,12 @@ KEYS = {
 NOT_SWEPT = {
     "name": key("name: {choice: [a, b]}", "search_space.name (@:3)", "a folder of its own", "name: the sweep's"),
     "run": key("run.storage_path: {choice: [a]}", "search_space.run.storage_path (@:3)", "the sweep's", "run: in"),
+    "kubernetes": key(
+        "kubernetes.pods: {choice: [1, 2]}",
+        "search_space.kubernetes.pods (@:3)",
+        "pods are the sweep's, not a trial's",
+        "kubernetes: in the base",
+    ),
     "mlflow": key(
         "mlflow.experiment: {choice: [a]}", "search_space.mlflow.experiment (@:3)", "in one place", "mlflow:"
     ),

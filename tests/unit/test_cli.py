@@ -179,7 +179,7 @@ def test_a_misspelt_command_line_is_the_users_mistake(arguments: list[str], caps
 # --help
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["resume", "--help"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["resume", "--help"], ["run", "--help"], ["manifest", "--help"]])
 def test_help_imports_nothing_slow(arguments: list[str], tmp_path: Path) -> None:
     code = f"""
 import sys

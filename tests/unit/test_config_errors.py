@@ -104,6 +104,15 @@ def test_what_has_no_kind_is_checked_as_far_as_can_be(tmp_path: Path) -> None:
     ]
 
 
+def test_the_value_of_a_secret_variable_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "12345")
+    path = tmp_path / "run.yaml"
+    path.write_text(config(training="training:\n  hub_token: ${MY_TOKEN}"))
+    with pytest.raises(ConfigError) as raised:
+        load_config(str(path))
+    assert "training.hub_token" in str(raised.value) and "12345" not in str(raised.value)
+
+
 def test_a_good_config_has_no_problem(tmp_path: Path) -> None:
     """The rows differ from it in one line, so each problem is that line's."""
     (tmp_path / "run.yaml").write_text(config())

@@ -10,14 +10,26 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "raytrainer"
 
 LAYERS: list[set[str]] = [
-    {"errors", "events", "where", "environment"},
+    {"errors", "events", "where", "environment", "secrets"},
     {"config", "arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
     {
         *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "wire", "outbox", "elastic"),
         *("keeping", "continuation", "deepspeed", "mutation", "rescheduling"),
     },
     {
-        *("tracking", "progress", "reporting", "relay", "order", "handover", "ranks", "holding"),
+        *(
+            "tracking",
+            "progress",
+            "reporting",
+            "plain",
+            "metering",
+            "monitoring",
+            "relay",
+            "order",
+            "handover",
+            "ranks",
+            "holding",
+        ),
         *("meaning", "resuming", "stopping", "saving", "pacing", "recovery", "run_record", "adoption"),
     },
     {"tasks"},
@@ -36,17 +48,34 @@ LAYERS: list[set[str]] = [
 PACKAGES = {"contract", "checks", "launch", "config", "tasks", "sweep", "searching"}
 # Inside a layer, a noun that has several files: each may import those before it.
 GROUPS = [
+    ["secrets", "errors"],
     ["elastic", "deepspeed_config"],
     ["wire", "outbox"],
     ["progress_view", "progress_screens", "progress_live", "progress"],
-    ["tracking_target", "tracking_run", "tracking_open", "tracking_writer", "tracking"],
+    [
+        "tracking_target",
+        "tracking_entry",
+        "tracking_context",
+        "tracking_seen",
+        "tracking_journal",
+        "tracking_registry",
+        "tracking_lane",
+        "tracking_reach",
+        "tracking_run",
+        "tracking_open",
+        "tracking_writer",
+        "tracking",
+        "tracking_model",
+    ],
     [
         "relay",
         "stopping",
         "resuming",
         "order",
-        "reporting",
+        "plain",
         "meaning",
+        "metering",
+        "reporting",
         "adoption",
         "saving",
         "pacing",

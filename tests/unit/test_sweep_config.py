@@ -15,8 +15,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raytrainer.config.setting import seconds
 from raytrainer.config.sweep import SweepLoaded, load_sweep
-from raytrainer.config.sweep_file import SCHEDULERS, SEARCHES, seconds
+from raytrainer.config.sweep_file import SCHEDULERS, SEARCHES
 from raytrainer.errors import ConfigError
 from tests.unit.config_rows import config
 from tests.unit.sweep_rows import EVALUATED, OWN, ROWS, SCRIPT, SWEEP
