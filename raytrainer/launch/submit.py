@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from raytrainer.secrets import has_credentials, names_secret
 
 # Of this program's environment, what a job gets without being asked: no secrets.
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+# Seconds that a cluster may take until it can run jobs.
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -122,22 +126,35 @@ def submit(submission: Submission, address: str | None, wait: bool) -> int:
         size = chosen.write(archive)
         client = connect(address)
         _tell(chosen, size)
-        try:
-            client.submit_job(
-                entrypoint=shlex.join(submission.command),
-                submission_id=job,
-                runtime_env={"working_dir": str(archive), **environment},
-                metadata={"raytrainer": submission.name},
-            )
-        except (RuntimeError, ValueError) as error:
-            line = str(error).strip().splitlines()[0][:400]
-            fix = "raytrainer submit --help for what can be set"
-            raise ResourcesError(Problem("the job", job, f"the server does not take it: {line}", fix)) from error
+        _submit(
+            client,
+            job,
+            entrypoint=shlex.join(submission.command),
+            submission_id=job,
+            runtime_env={"working_dir": str(archive), **environment},
+            metadata={"raytrainer": submission.name},
+        )
     print(f"submitted {job}", flush=True)
     if not wait:
         print(f"raytrainer logs {job}; raytrainer stop {job}", file=sys.stderr)
         return 0
     return follow(client, job)
+
+
+def _submit(client: Any, job: str, **what: Any) -> None:
+    """Hand a job to the server; a cluster that has just been started has a server before it has who runs jobs."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            client.submit_job(**what)
+            return
+        except (RuntimeError, ValueError) as error:
+            if "No available agent" in str(error) and time.monotonic() < until:
+                time.sleep(1.0)
+                continue
+            line = str(error).strip().splitlines()[0][:400]
+            fix = "raytrainer submit --help for what can be set"
+            raise ResourcesError(Problem("the job", job, f"the server does not take it: {line}", fix)) from error
 
 
 def _tell(chosen: Any, size: int) -> None:
