@@ -23,7 +23,7 @@ RUN python -m venv /home/ray/venv
 # Heavy, and the same until requirements.lock changes. Without TORCH_INDEX it is the CUDA build, which works, too.
 COPY requirements.lock /home/ray/
 ARG TORCH_INDEX=
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' /home/ray/requirements.lock)"
+RUN pip install ${TORCH_INDEX:+-i "$TORCH_INDEX"} "$(grep '^torch==' /home/ray/requirements.lock)"
 COPY --from=names names.txt /home/ray/
 RUN pip install -r /home/ray/names.txt -c /home/ray/requirements.lock
 
