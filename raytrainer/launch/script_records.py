@@ -67,9 +67,10 @@ class Records:
         return Recorder(folder, RunRecord(command_of_this_program(), os.getcwd()))
 
     def _track(self, event: Event) -> Sink:
-        assert isinstance(event, Began)
         assert self.target is not None
-        folder = self.folder or Store(on_this_machine(event.arguments["output_dir"]))
+        # A script that only evaluates tells no output_dir; this is transformers' own default.
+        place = event.arguments["output_dir"] if isinstance(event, Began) else "trainer_output"
+        folder = self.folder or Store(on_this_machine(place))
         # That the store can be used was found out before; now the workers are there, and nobody waits for its sake.
         return open_tracker(self.target, folder, again=asked_to_resume(folder.path), wait=False)
 

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from raytrainer.checkpoints import Store
 from raytrainer.cli import main
 from raytrainer.errors import ScriptFailed, UserError
 from raytrainer.events import Began, Event, Logged, Note, Printed
+from raytrainer.launch.script_call import ScriptCall
+from raytrainer.launch.script_records import Records
 from raytrainer.launch.script_sinks import Deferred, Shown
 from raytrainer.outbox import Outbox
 from raytrainer.script_imports import after_import
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_storage import Places
+from raytrainer.tracking_target import Target
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,3 +293,14 @@ def test_how_a_script_failed_travels() -> None:
     assert (failure.rank, failure.status, str(failure)) == (1, None, "rank 1: ValueError: no")
     assert str(ScriptFailed(0, "", 7)) == "rank 0: exit status 7"
     assert not isinstance(failure, UserError)
+
+
+def test_a_script_that_only_evaluates_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = Target(f"sqlite:///{tmp_path}/mlflow.db", experiment_name="Default")
+    records = Records(ScriptCall(script="evaluate.py", module=False, arguments=[]), target)
+    *_, sink = records.sinks
+    sink.handle(Logged(0, 0, None, {"eval_loss": 0.5}, time=1.7e9))
+    sink.close(None)
+    (run,) = MlflowClient(target.tracking_uri).search_runs(["0"])
+    assert (run.data.metrics["eval_loss"], run.info.status) == (0.5, "FINISHED")
