@@ -24,7 +24,7 @@ from raytrainer.resuming import Recovery
 from raytrainer.run import OF_MLFLOW, Job, Outcome
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
 from raytrainer.searching import Asked, Subject, search
-from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
+from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.watching import sweep, watched_fit
 
 
@@ -103,10 +103,11 @@ class DriverSide(Recorded):
         job = self._job(action, args, kwargs)
         folder = run_folder(self._run, job.arguments[1]["output_dir"])
         resumed = kwargs.get("resume_from_checkpoint", args[0] if args else None) if action == "train" else None
-        if (target := tracking_target(self.args, os.environ, os.getcwd())) is not None:
+        target = tracking_target(self.args, os.environ, os.getcwd())
+        if target is not None:
             watched = action == "train" and target.system_metrics
             job = dataclasses.replace(job, travelling=OF_MLFLOW, system_metrics=watched)
-        tracker = self._open_tracker(action, folder, again=resumed is True or asked_to_resume(folder.path))
+        tracker = self._open_tracker(action, target, folder, again=resumed is True or asked_to_resume(folder.path))
         try:
             outcome = watched_fit(job, tracker, folder)
         finally:
@@ -115,9 +116,8 @@ class DriverSide(Recorded):
         self._take_home(outcome)
         return outcome.value
 
-    def _open_tracker(self, action: str, folder: Store, again: bool) -> Tracker | None:
+    def _open_tracker(self, action: str, target: Target | None, folder: Store, again: bool) -> Tracker | None:
         """Open an MLflow run for a training; what is evaluated afterwards goes on with the same one."""
-        target = tracking_target(self.args, os.environ, os.getcwd())
         if target is None or action == "predict":
             return None
         if action == "evaluate" and target.run_id is None:

@@ -47,6 +47,10 @@ class Model(NamedTuple):
     value: float | None = None
 
 
+STATUSES = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""MLflow's words for how a run, a sweep or a trial ended by its own record."""
+
+
 class State(NamedTuple):
     """How a run ended: MLflow's ``FINISHED``, ``FAILED`` or ``KILLED``, and when, in milliseconds.
 

@@ -18,6 +18,11 @@ OWN = ("search_space", "tune")
 """The sections of a sweep's file that are not the run's."""
 
 
+def is_sweep(root: Node) -> bool:
+    """Tell whether a config is a sweep's."""
+    return any(name in root.value for name in OWN)
+
+
 @dataclass(frozen=True)
 class Base:
     """The run's config in a sweep's file.

@@ -11,7 +11,7 @@ from raytrainer.config.loading import load_config, read
 from raytrainer.config.resolved import written
 from raytrainer.config.section import MLflow, Scaling, Storage
 from raytrainer.config.sweep import SweepLoaded, load_sweep
-from raytrainer.config.sweep_base import OWN
+from raytrainer.config.sweep_base import is_sweep
 from raytrainer.config.sweep_space import Expression
 from raytrainer.config.tree import Node
 from raytrainer.config.wording import setting
@@ -64,7 +64,7 @@ def request(path: str, settings: Sequence[str], kind: Kind) -> Request:
         ConfigError: with everything that is wrong; it has no section ``kubernetes``.
     """
     root, _, _ = read(path, settings)
-    if any(name in root.value for name in OWN):
+    if is_sweep(root):
         sweep = load_sweep(path, settings)
         trials, trial = sweep.tune.max_concurrent_trials, _workers_of_trial(sweep)
         several = (trials * trial[0], trials * trial[1]) if trial and trials != "auto" else None

@@ -67,7 +67,7 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
     """
     from raytrainer.config.loading import load_config, read
     from raytrainer.config.sweep import load_sweep
-    from raytrainer.config.sweep_base import OWN
+    from raytrainer.config.sweep_base import is_sweep
 
     path = Path(file).resolve()
     if not path.is_relative_to(root.resolve()):
@@ -75,7 +75,7 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
         raise ArgumentsError(Problem("CONFIG", file, f"it is not below {root}, which is what the job gets", fix))
     here = str(path.relative_to(root.resolve()))
     said: Mapping[str, Any]
-    if any(name in read(file, settings)[0].value for name in OWN):
+    if is_sweep(read(file, settings)[0]):
         sweep = load_sweep(file, settings)
         said, verb, name = sweep.base, "tune", sweep.name
     else:

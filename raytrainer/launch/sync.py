@@ -13,13 +13,12 @@ from raytrainer.run_record import read_record
 from raytrainer.secrets import masked
 from raytrainer.sweep.records import TRIALS, End, read_end, read_sweep, trial_folder
 from raytrainer.tracking import check_store, go_on, run_page
-from raytrainer.tracking_entry import Entry, State
+from raytrainer.tracking_entry import STATUSES, Entry, State
 from raytrainer.tracking_journal import Head, Journal, read_journals
 from raytrainer.tracking_run import RUNNING, TrackedRun
 from raytrainer.tracking_target import Target, absolute
 from raytrainer.tracking_writer import Writer
 
-_STATES = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _NO_END = "its driver ended without a word: killed, out of memory, or its machine was lost"
 
 
@@ -87,7 +86,7 @@ def _end_of(folder: Store) -> End | None:
             state = read(folder).state
         except (OSError, ValueError):
             continue
-        return End(state) if state in _STATES else None
+        return End(state) if state in STATUSES else None
     return None
 
 
@@ -150,4 +149,4 @@ def _state(end: End | None, entries: list[Entry], head: Head) -> State:
     last = max((point.time for entry in entries for point in entry.points), default=head.began)
     if end is None:
         return State("KILLED", last, _NO_END)
-    return State(_STATES[end.state], last, end.error)
+    return State(STATUSES[end.state], last, end.error)

@@ -35,7 +35,7 @@ from raytrainer.run_record import (
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.records import SweepRecord, read_sweep, read_trials
 from raytrainer.sweep.report import PAGE, report
-from raytrainer.sweep.results import read_results
+from raytrainer.sweep.results import Results, read_results
 from raytrainer.sweep.runner import Sweep, run_sweep
 from raytrainer.sweep.schedulers import scheduler
 from raytrainer.sweep.searchers import searcher
@@ -77,9 +77,7 @@ def tune(sweep: SweepLoaded, address: str | None = None) -> None:
                 _note(folder, record, "interrupted")
                 print(f"stopped. To go on: {how_to_resume(record, folder.path)}", file=sys.stderr, flush=True)
                 raise
-        config, model = _conclude(sweep, folder, failures)
-        if tracking is not None:
-            _record_winner(sweep, folder, tracking, model)
+        config = _conclude(sweep, folder, failures, tracking)
     if sweep.tune.refit:
         refit = refit_config(config, folder)
         train(refit, resolved_yaml(refit, sweep.secrets), address)
@@ -255,9 +253,8 @@ def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
     return True
 
 
-def _record_winner(sweep: SweepLoaded, folder: Store, tracking: SweepTracking, model: str | None) -> None:
+def _record_winner(sweep: SweepLoaded, results: Results, tracking: SweepTracking, model: str | None) -> None:
     """Have MLflow get what the sweep came to, and the best trial's model where that is asked for."""
-    results = read_results(folder)
     tracking.conclude(results)
     if model is not None and (best := results.best) is not None:
         asked = MLflow.model_validate(sweep.base["mlflow"])
@@ -267,11 +264,8 @@ def _record_winner(sweep: SweepLoaded, folder: Store, tracking: SweepTracking, m
             print(f"warning: {error}", file=sys.stderr)
 
 
-def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str]) -> tuple[Any, str | None]:
-    """Write what follows the trials.
-
-    Returns:
-        The config of the best one, and where its model is; None where its checkpoint was not kept.
+def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], tracking: SweepTracking | None) -> Any:
+    """Write what follows the trials, and return the config of the best one.
 
     Raises:
         TrainingFailed: no trial came to anything.
@@ -290,4 +284,6 @@ def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str]) -> tu
     print(f"best model: {model or 'its checkpoint was not kept; raytrainer train makes it again of best.yaml'}")
     if failures:
         print(f"warning: {len(failures)} of {len(results.ranked)} trials failed", file=sys.stderr)
-    return config, model
+    if tracking is not None:
+        _record_winner(sweep, results, tracking, model)
+    return config

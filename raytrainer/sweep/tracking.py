@@ -20,14 +20,13 @@ from raytrainer.sweep.records import End, TrialRecord, trial_folder
 from raytrainer.sweep.results import Results
 from raytrainer.sweep.telling import Told
 from raytrainer.tracking import Tracker, metric_name, open_child, open_tracker, ui_command
-from raytrainer.tracking_entry import Entry, Point, State
+from raytrainer.tracking_entry import STATUSES, Entry, Point, State
 from raytrainer.tracking_journal import read_journals
 from raytrainer.tracking_target import Target
 from raytrainer.tracking_writer import Writer
 
 # What a sweep leaves in its folder that belongs to its run.
 _ARTIFACTS = ("config.yaml", "sweep.json", "results.csv", "results.json", "best.yaml", "report.html")
-_STATES = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 _ERROR_LINES = 5
 # Seconds that a storage may fail before a trial's run is given up.
 _GIVE_UP_S = 120.0
@@ -139,7 +138,7 @@ class SweepTracking:
 
     def _end(self, ended: TrialEnded) -> None:
         number, end = ended.number, ended.end
-        if ended.earlier and not self._lacks(number, _STATES.get(end.state, "KILLED")):
+        if ended.earlier and not self._lacks(number, STATUSES.get(end.state, "KILLED")):
             return
         if number not in self._trials:
             if not (ended.earlier or end.state == "failed" or read_journals(trial_folder(self._folder, number))):
@@ -148,7 +147,7 @@ class SweepTracking:
             self._put_values(number, ended.values)
         tags = {"stopped_early": end.reason or "", "stopped_early_step": str(ended.step)}
         error = "\n".join((end.error or "").strip().splitlines()[-_ERROR_LINES:]) or None
-        state = State(_STATES.get(end.state, "KILLED"), int(time.time() * 1000), error)
+        state = State(STATUSES.get(end.state, "KILLED"), int(time.time() * 1000), error)
         self._trials[number].add(Entry(tags=tags if end.state == "stopped" else {}, state=state))
 
     def _lacks(self, number: int, status: str) -> bool:

@@ -12,7 +12,7 @@ import ray
 import yaml
 
 from tests.e2e.words import command_line, environment, raytrainer
-from tests.unit.test_tracking import Server
+from tests.unit.test_tracking import Server, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 MARK = "s3cr3t"
@@ -54,10 +54,8 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield server
-    server.kill()
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
 
 
 def with_mark(*folders: Path) -> set[str]:

@@ -25,7 +25,7 @@ from raytrainer.launch.tune import tune
 from raytrainer.sweep.records import Trial, read_trials
 from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words
-from tests.unit.test_tracking import Server
+from tests.unit.test_tracking import serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -35,10 +35,8 @@ STEPS = 16
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield server.uri
-    server.kill()
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
 
 
 def write_sweep(folder: Path, uri: str, rates: list[float], scheduler: Any = "fifo", **data: Any) -> str:

@@ -21,17 +21,15 @@ from raytrainer.errors import ArgumentsError
 from raytrainer.tracking import Target, open_tracker
 from raytrainer.tracking_model import put_model
 from tests.e2e.words import raytrainer, write_words
-from tests.unit.test_tracking import Server
+from tests.unit.test_tracking import serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield server.uri
-    server.kill()
+    with serving(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
 
 
 def test_all_that_a_run_of_a_config_has(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from raytrainer.tracking_target import Target
 from tests.ray.faulty_server import Proxy, Switch
 from tests.ray.recipes import COMMON, TIMES, classify_words
 from tests.ray.s3 import S3Server
-from tests.unit.test_tracking import Server, empty_database
+from tests.unit.test_tracking import Server, empty_database, serving
 
 __all__ = ["empty_database"]
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -32,10 +32,8 @@ History = dict[str, list[tuple[int, float]]]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.kill()
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -526,12 +526,21 @@ def until(condition: Any, seconds: float) -> None:
         threading.Event().wait(0.05)
 
 
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """Have a server that keeps what it is told in a folder."""
+    server = Server(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with serving(tmp_path) as server:
+        yield server
 
 
 def test_a_server_may_stop_and_die_and_come_back(
