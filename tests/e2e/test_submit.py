@@ -48,6 +48,8 @@ class Head:
             "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
         }
         ports = ["--port", str(self.port), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard)]
+        # The one of the session's Ray has the usual port; without one of its own, no job of this head would begin.
+        ports += ["--dashboard-agent-listen-port", str(closed_port())]
         spare = ["--num-cpus", "3", "--node-ip-address", "127.0.0.1", "--temp-dir", self.scratch]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *ports, *spare]
         with (folder / "head.log").open("w") as log:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,16 @@ def loop(config: dict[str, Any]) -> None:
     space["main"](config["folder"])
 
 
+@pytest.fixture
+def handler_of_ctrl_c() -> Iterator[None]:
+    """Put back the handler that ``TorchTrainer.fit`` replaces: Ray's holds its controller, and that a CPU, for good."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+    gc.collect()
+
+
+@pytest.mark.usefixtures("handler_of_ctrl_c")
 def test_inside_a_ray_train_worker_of_the_users_own(tmp_path: Path, ray_cluster: None) -> None:
     TorchTrainer(
         loop,

@@ -74,12 +74,11 @@ def test_all_that_a_run_of_a_config_has(tmp_path: Path, server: str, monkeypatch
     version = client.get_model_version_by_alias("kinds", "champion")
     assert (version.run_id, version.version) == (run.info.run_id, "1")
     assert float(version.tags["eval_loss"]) == outcome["metrics"]["eval_loss"]
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(server)
     try:
         answer = mlflow.transformers.load_model("models:/kinds@champion")("horse cow")
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # what it was before may be a default, which it would leave in the environment
     assert answer[0]["label"] == "animal"
 
 
