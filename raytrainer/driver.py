@@ -16,6 +16,7 @@ from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values
 from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.deepspeed_config import config_for, read_config
+from raytrainer.group import let_go
 from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.recorded import Recorded
@@ -23,7 +24,6 @@ from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
 from raytrainer.run import OF_MLFLOW, Job, Outcome
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
-from raytrainer.searching import Asked, Subject, search
 from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.watching import sweep, watched_fit
 
@@ -84,7 +84,11 @@ class DriverSide(Recorded):
             UserError: a mistake that was found before the first trial.
             TrainingFailed: no trial came to anything.
         """
+        # Ray Tune and the search algorithms, which few programs need: a second of import.
+        from raytrainer.searching import Asked, Subject, search
+
         checks.search_call(self)
+        let_go()
         precision, loss_scale, batch = self._asked
         asked = Asked(hp_space, compute_objective, n_trials, direction, backend, hp_name, kwargs)
         subject = Subject(
@@ -147,6 +151,7 @@ class DriverSide(Recorded):
             loss_scale=loss_scale,
             global_train_batch_size=global_train_batch_size,
             recovery=self._recovery(values["output_dir"]) if action == "train" else None,
+            stays=not any(values.get(name) for name in _LEAVES_TRACES),
         )
 
     def _recovery(self, output_dir: str) -> Recovery:
@@ -189,6 +194,12 @@ class DriverSide(Recorded):
             self._keep_weights(outcome.weights)
         if outcome.schedule is not None:
             self._keep_schedule(outcome.schedule)
+
+
+# Arguments that change a process for good: its kernels, its modules, torch's own settings.
+_LEAVES_TRACES = (
+    *("deepspeed", "fsdp", "parallelism_config", "full_determinism", "tf32", "torch_compile", "use_liger_kernel"),
+)
 
 
 def _default_run(output_dir: str) -> RunConfig:

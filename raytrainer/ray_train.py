@@ -1,4 +1,4 @@
-"""Ray Train as it is used here: its settings, its trainer, and Ctrl-C given back when it is done."""
+"""Ray Train as it is used here: its settings, its trainer, and what Ctrl-C does meanwhile."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import ray
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from raytrainer.cluster import grows
 from raytrainer.environment import environment
+from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
-from raytrainer.resizing import SharingPolicy
+from raytrainer.resizing import SharingPolicy, UnaskingPolicy
 
 # Ray Train's own settings, unless the user set them.
 RAY_TRAIN_SETTINGS = {
@@ -32,49 +38,66 @@ RAY_TRAIN_SETTINGS = {
 
 
 class GroupTrainer(DataParallelTrainer):
-    """Ray Train's trainer, which asks before Ctrl-C aborts, and does without a dashboard where none answers.
+    """Ray Train's trainer, which does not wait for its end, and does without a dashboard where none answers.
 
     Args:
-        stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
         tidied: whether somebody else gives back what the workers had, should this process and the controller die.
         settings: what Ray Train's trainer is given.
+
+    Attributes:
+        running: resolves when the run has ended.
     """
 
-    def __init__(
-        self, *args: Any, stop: Callable[[], bool], sizes: list[int], resizes: Any, tidied: bool, **settings: Any
-    ) -> None:
+    running: ray.ObjectRef[None]
+
+    def __init__(self, *args: Any, sizes: list[int], resizes: Any, tidied: bool, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._stop, self._sizes, self._resizes, self._tidied = stop, sizes, resizes, tidied
+        self._sizes, self._resizes, self._tidied = sizes, resizes, tidied
+        self._controller: Any = None
 
-    def _register_sigint_handler(self, controller: Any) -> None:
-        super()._register_sigint_handler(controller)
-        if threading.current_thread() is not threading.main_thread():
-            return
-        abort: Any = signal.getsignal(signal.SIGINT)
-        asked = False
+    def start(self) -> None:
+        """Start the controller, which starts the workers."""
+        self.fit()
 
-        def interrupt(number: int, frame: Any) -> None:
-            nonlocal asked
-            if asked or not self._stop():
-                abort(number, frame)
-            asked = True
+    def result(self) -> None:
+        """Wait for the end of the run.
 
-        signal.signal(signal.SIGINT, interrupt)
+        Raises:
+            TrainingFailedError: what ended it.
+            ActorDiedError: the controller is gone.
+        """
+        ray.get(self.running)
+        if (error := ray.get(self._controller.get_result.remote()).error) is not None:
+            raise error
+
+    def abort(self, patience_s: float) -> None:
+        """End the run now, whatever its workers do."""
+        # The controller leaves without an answer.
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self._controller.abort.remote(), timeout=patience_s)
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         scaling = cast("ScalingConfig", self.scaling_config)
         if scaling.elasticity_enabled:
             parts["scaling_policy"] = SharingPolicy(scaling, self._sizes, self._resizes)
+        elif not grows():
+            parts["scaling_policy"] = UnaskingPolicy(scaling)
         parts["failure_policy"] = FailurePolicy(cast("FailureConfig", self.run_config.failure_config))
-        return super()._initialize_and_run_controller(**parts)
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        variables = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
+        options = {"num_cpus": 0, "label_selector": here, "runtime_env": {"env_vars": variables}}
+        self._controller = ray.remote(**options)(TrainController).remote(**parts)  # type: ignore[call-overload]
+        self.running = self._controller.run.remote()
+        return SimpleNamespace(error=None)
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        if ray._private.worker.get_dashboard_url() and not self._tidied:
-            return callbacks
-        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+        # Ray Data's starts an actor and imports all of Ray Data on every worker, for datasets that are never given.
+        unwanted: tuple[type, ...] = (DatasetsCallback,)
+        if not (ray._private.worker.get_dashboard_url() and not self._tidied):
+            unwanted += (PlacementGroupCleanerCallback,)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
 
 
 def free_slots_of(controller: str | None) -> None:
@@ -124,12 +147,27 @@ def watches_preemptions(scaling: ScalingConfig) -> bool:
 
 
 @contextlib.contextmanager
-def own_interrupts() -> Iterator[None]:
-    """Give Ctrl-C back to the program when the run is over: Ray Train takes it and never returns it."""
+def ctrl_c_asks(stop: Callable[[], bool]) -> Iterator[None]:
+    """Ask before Ctrl-C raises inside the block; afterwards it is the program's own again.
+
+    Args:
+        stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
+
+    Raises:
+        Interrupted: they will not, or this was the second.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    asked = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked or not stop():
+            raise Interrupted
+        asked = True
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -12,23 +12,67 @@ import ray
 
 from raytrainer.events import Began, Ended, Evaluated, Event, Note
 from raytrainer.sinks import Sink
-from raytrainer.wire import Delivery, Verdict, Wish
+from raytrainer.wire import Delivery, Post, Verdict, Wish
 
 
 @ray.remote(num_cpus=0)
 class Relay:
     """An actor beside the driver. Rank 0 pushes, the driver drains; the order of pushing is kept.
 
-    It also carries the driver's wish to stop to rank 0, and what the other ranks tell rank 0 outside of training.
+    The other way it carries orders to all ranks, one after the other, and the driver's wish to stop to rank 0; and
+    between the ranks what they tell rank 0 outside of training.
     """
 
     def __init__(self) -> None:
+        self._post: Post | None = None
+        self._posted = asyncio.Condition()
+        self._closed = False
+        self._done = -1
+        self._idle: dict[int, int] = {}
+        self._starts = 0
         self._events: asyncio.Queue[Event | Delivery] = asyncio.Queue()
         self._received = asyncio.Event()
         self._wish = Wish.GO_ON
         self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
+
+    async def post(self, post: Post) -> None:
+        """Give all ranks their next order."""
+        async with self._posted:
+            self._post, self._wish, self._starts = post, Wish.GO_ON, 0
+            self._posted.notify_all()
+
+    async def next_order(self, rank: int, done: int | None) -> Post | None:
+        """Return the order after the one with this number when it is there; None where no other will come.
+
+        Args:
+            rank: who asks.
+            done: number of the order that this rank has carried out, None for a worker that has just been started.
+        """
+        async with self._posted:
+            if done is not None:
+                self._idle[rank] = done
+                self._posted.notify_all()
+            # One that has been started anew after a failure begins with what is not done.
+            last = self._done if done is None else done
+            await self._posted.wait_for(lambda: self._closed or (self._post is not None and self._post.number > last))
+            if self._post is None or self._post.number <= last:
+                return None
+            self._starts += rank == 0
+            return self._post
+
+    async def idle(self, number: int, ranks: int) -> int:
+        """Return when all ranks have carried out an order; how often rank 0 has begun with it."""
+        async with self._posted:
+            await self._posted.wait_for(lambda: sum(done >= number for done in self._idle.values()) >= ranks)
+            return self._starts
+
+    async def close(self) -> None:
+        """Let the workers go that wait for an order."""
+        async with self._posted:
+            self._closed = True
+            self._posted.notify_all()
 
     async def push(self, *events: Event) -> None:
         for event in events:
@@ -49,6 +93,8 @@ class Relay:
         self._received.clear()
         await self._events.put(delivery)
         await self._received.wait()
+        if self._post is not None:
+            self._done = self._post.number
 
     async def received(self) -> None:
         self._received.set()

@@ -1,4 +1,4 @@
-"""Ray Train's elastic policy, held to the numbers of workers that can share the global batch."""
+"""How many workers a group has: Ray Train's policies, held to what the job and the cluster can do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import ray
 from ray.train.v2._internal.execution.scaling_policy import (
     AUTOSCALING_REQUESTS_GET_TIMEOUT_S,
     ElasticScalingPolicy,
+    FixedScalingPolicy,
     NoopDecision,
     ResizeDecision,
 )
@@ -20,6 +21,20 @@ from raytrainer.wire import Wish
 
 # Between two looks for nodes, while there are too few: Ray's controller asks without a pause.
 _PAUSE_S = 0.5
+
+
+class UnaskingPolicy(FixedScalingPolicy):
+    """Controller: a group of one size on a cluster without an autoscaler, of which nothing could be asked.
+
+    Ray Train registers its request with an actor of Ray Data's, which takes seconds to start on the way to the first
+    step.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
 
 
 class SharingPolicy(ElasticScalingPolicy):

@@ -5,28 +5,26 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import ray
-from ray import cloudpickle
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
-from raytrainer.backend import ProcessGroupConfig
 from raytrainer.deepspeed_config import Asked, config_problems
 from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Evaluated, Event, Phase
 from raytrainer.failures import raise_as_itself
+from raytrainer.group import Group, Plan, keep, keeps, open_group
 from raytrainer.order import Finish, Order, Result, TrainerFactory
-from raytrainer.ray_train import GroupTrainer, free_slots_of, own_interrupts, ray_train_settings, watches_preemptions
-from raytrainer.relay import Listener, relay_here
+from raytrainer.ray_train import ctrl_c_asks, free_slots_of, watches_preemptions
+from raytrainer.relay import Listener
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
 from raytrainer.weights import Weights
@@ -63,6 +61,7 @@ class Job:
         judge: says what a trial of a sweep does after each evaluation; None for a run of its own.
         travelling: names of more variables that the workers get of this environment; ``X_*`` for all that begin so.
         system_metrics: whether MLflow's monitors watch the nodes.
+        stays: whether the workers stay for a while, because the program may have more for them.
     """
 
     factory: TrainerFactory
@@ -83,6 +82,7 @@ class Job:
     judge: Callable[[Evaluated], Verdict] | None = None
     travelling: Sequence[str] = ()
     system_metrics: bool = False
+    stays: bool = False
 
     @property
     def loop(self) -> Callable[[dict[str, Any]], None]:
@@ -151,6 +151,8 @@ class Work(Protocol):
     def loop(self) -> Callable[[dict[str, Any]], None]: ...
     @property
     def recoverable(self) -> bool: ...
+    @property
+    def stays(self) -> bool: ...
     def sizes(self, scaling: ScalingConfig) -> list[int]: ...
     def order(self, scaling: ScalingConfig) -> object: ...
 
@@ -206,21 +208,36 @@ def fit(job: Work, tidied: bool = False) -> Outcome:
 
 def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
-    sizes = job.sizes(scaling)
-    cluster.check_supply(scaling, sizes[0])
-    relay = relay_here()
+    plan = Plan(job.loop, scaling, job.sizes(scaling), job.run, job.recoverable, tidied)
+    cluster.check_supply(scaling, plan.sizes[0])
+    group = open_group(plan)
+    stays = job.stays and plan.lasting and keeps()
     try:
-        with Listener(relay, sinks, job.judge) as listener, ray_train_settings(scaling, waits=tidied), own_interrupts():
+        listener = Listener(group.relay, sinks, job.judge)
+
+        def stop() -> bool:
+            if not job.recoverable or not listener.training:
+                return False
+            listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
+            group.relay.ask.remote(Wish.STOP)
+            return True
+
+        with listener, ctrl_c_asks(stop):
             timer.start()
-            _attend(job, scaling, sizes, relay, listener, tidied)
+            group.post(job.order(scaling), last=not stays)
+            _attend(job, group, listener)
     except TrainingFailedError as failure:
+        group.abort()
         raise_as_itself(failure)
-    except SystemExit:
-        # How Ray Train ends a program after Ctrl-C.
-        raise Interrupted from None
-    finally:
-        ray.kill(relay)
+    except BaseException:
+        group.abort()
+        raise
     result: Result = listener.result
+    if stays and group.starts == 1 and result.error is None and result.stopped is None:
+        group.note_sources(result.sources)
+        keep(group)
+    else:
+        group.end()
     if result.error is not None:
         raise result.error
     if result.stopped is not None:
@@ -230,21 +247,13 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     return Outcome(**{**vars(result), "value": value}, phases=timer.phases())
 
 
-def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, listener: Listener, tidied: bool) -> None:
-    """Run a job to its end, with another controller where the first one is killed."""
-
-    def stop() -> bool:
-        if not job.recoverable or not listener.training:
-            return False
-        listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
-        relay.ask.remote(Wish.STOP)
-        return True
-
+def _attend(job: Work, group: Group, listener: Listener) -> None:
+    """Wait for a job's end, with another controller where the first one is killed."""
     limit = job.run.failure_config.controller_failure_limit  # type: ignore[union-attr]  # set by RunConfig itself
     deaths = seen = 0
     while True:
         try:
-            _ray_trainer(job, scaling, sizes, relay, stop, tidied).fit()
+            group.wait()
             return
         except ray.exceptions.ActorDiedError as death:
             deaths += 1
@@ -254,27 +263,7 @@ def _attend(job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, lis
                 raise TrainingFailed(f"Ray Train's controller is gone: {str(death).strip().splitlines()[0]}") from death
             seen = listener.trainings
             listener.say("Ray Train's controller is gone: the run goes on with a new one", warning=True)
-
-
-def _ray_trainer(
-    job: Work, scaling: ScalingConfig, sizes: list[int], relay: Any, stop: Callable[[], bool], tidied: bool
-) -> Any:
-    # As bytes: reading the order imports transformers and the user's code, and the worker wants to time that. By
-    # reference: Ray Train hands this configuration to each of its own actors.
-    path = [os.path.abspath(folder) for folder in sys.path]
-    config = {"order": ray.put(cloudpickle.dumps(job.order(scaling))), "relay": relay, "path": path}
-    group = ProcessGroupConfig("tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo")
-    return GroupTrainer(
-        job.loop,
-        train_loop_config=config,
-        backend_config=group,
-        scaling_config=scaling,
-        run_config=cast("Any", job.run),
-        stop=stop,
-        sizes=sizes,
-        resizes=relay if job.recoverable else None,
-        tidied=tidied,
-    )
+            group.start()
 
 
 def _close(sinks: list[Sink], error: BaseException | None) -> None:

@@ -70,6 +70,11 @@ class ScriptJob:
         """Whether its trainings keep checkpoints."""
         return True
 
+    @property
+    def stays(self) -> bool:
+        """Whether its workers wait for another: a script has ended its process's work."""
+        return False
+
     def sizes(self, scaling: ScalingConfig) -> list[int]:
         """Return the one number of workers: what a step's batch is, the script decides."""
         return [scaling.max_workers]

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
-from ray import cloudpickle
 from ray.train.v2._internal import util as ray_train_util
 
 from raytrainer.errors import ScriptFailed, UserError
 from raytrainer.monitoring import monitored
 from raytrainer.order import Result
+from raytrainer.orders import orders
 from raytrainer.outbox import Outbox
 from raytrainer.script_hooks import Hooks
 from raytrainer.script_main import run_as_main, show_exception
@@ -33,17 +32,17 @@ def script_loop(config: dict[str, Any]) -> None:
     """Run a :class:`ScriptOrder` on this rank; the function that Ray Train runs on every worker.
 
     Args:
-        config: ``order``, a reference to a ScriptOrder pickled; ``relay``, the driver's; ``path``, its sys.path.
+        config: ``relay``, the driver's, which has the one order.
 
     Raises:
         ScriptFailed: the script did, on this rank.
     """
     clock = time.monotonic()
-    sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
     context, wire = ray.train.get_context(), RelayWire(config["relay"])
     rank = context.get_world_rank()
     outbox = Outbox(wire, rank)
-    order = _at_home(cloudpickle.loads(ray.get(config["order"])))
+    (read,) = orders(config["relay"], rank)
+    order = _at_home(read())
     settle_in(order.environment, order.directory, order.use_cpu)
     # It logs the traceback of what is raised, which is in the script's output already.
     logging.getLogger(ray_train_util.__name__).setLevel(logging.CRITICAL)

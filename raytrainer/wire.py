@@ -37,6 +37,24 @@ class Delivery:
     reference: list[ray.ObjectRef[Any]]
 
 
+@dataclass(frozen=True)
+class Post:
+    """An order on its way to the workers.
+
+    Args:
+        number: counts the orders of a group of workers.
+        order: a reference to the order pickled, in a list so that Ray passes on the reference itself. Pickled, because
+            reading it imports transformers and the user's code, and a worker wants to time that.
+        path: the driver's ``sys.path``.
+        last: whether the workers leave when they have carried it out.
+    """
+
+    number: int
+    order: list[ray.ObjectRef[bytes]]
+    path: list[str]
+    last: bool
+
+
 class Wire(Protocol):
     """A rank's end. Only rank 0 uses it, but for ``hand_in`` and what is measured on a node; any thread may."""
 

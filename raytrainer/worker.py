@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
 import ray.train
-from ray import cloudpickle
 from ray.train.v2._internal.execution import context as report_context
 
 from raytrainer import shipping
@@ -23,6 +21,7 @@ from raytrainer.errors import Problem, ResourcesError, UserError
 from raytrainer.fsdp import shard_for_evaluation, sharding_on_cpu
 from raytrainer.monitoring import monitored
 from raytrainer.order import Order, Result
+from raytrainer.orders import orders, own_sources
 from raytrainer.outbox import Outbox
 from raytrainer.ranks import gather
 from raytrainer.weights import collect_weights, load_weights
@@ -37,17 +36,20 @@ if TYPE_CHECKING:
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """Run an :class:`Order` on this rank; the function that Ray Train runs on every worker.
+    """Carry out one :class:`Order` after another on this rank; the function that Ray Train runs on every worker.
 
     Args:
-        config: ``order``, a reference to an Order pickled; ``relay``, the driver's; ``path``, the driver's sys.path.
+        config: ``relay``, the driver's.
     """
-    # Before the order is read: the user's modules are where the driver found them, where this machine has the folder.
-    sys.path += [folder for folder in config["path"] if folder not in sys.path and os.path.isdir(folder)]
     rank = ray.train.get_context().get_world_rank()
     wire = RelayWire(config["relay"])
+    for read in orders(config["relay"], rank):
+        _carry_out_and_deliver(read, wire, rank)
+
+
+def _carry_out_and_deliver(read: Callable[[], Order], wire: Wire, rank: int) -> None:
     try:
-        result = carry_out(lambda: cloudpickle.loads(ray.get(config["order"])), wire, rank)
+        result = carry_out(read, wire, rank)
     except UserError as error:
         # Raised alike on every rank before the first step. Returned, because Ray would retry what is raised.
         result = Result(error=error)
@@ -58,7 +60,7 @@ def train_loop(config: dict[str, Any]) -> None:
             wire.settle()
         raise travelling(error) from None
     if rank == 0:
-        wire.deliver(result)
+        wire.deliver(dataclasses.replace(result, sources=own_sources()))
 
 
 def carry_out(read: Callable[[], Order], wire: Wire, rank: int) -> Result:

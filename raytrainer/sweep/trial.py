@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytrainer.checkpoints import Store
 from raytrainer.errors import TrainingFailed
 from raytrainer.events import Evaluated
+from raytrainer.orders import free_memory
 from raytrainer.run import Job, fit
 from raytrainer.sweep.here import run_here
 from raytrainer.sweep.recorder import Recorder
@@ -185,12 +185,7 @@ class SweepTrial(tune.Trainable):
         training, self._training = self._training, None
         ended = training is None or training.over is not None or training.halt(_HALT_S)
         del training
-        gc.collect()
-        # All that is left of the first training are modules and caches; looking through them takes a third of a second.
-        if not gc.get_freeze_count():
-            gc.freeze()
-        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         return ended
 
 

@@ -1,0 +1,252 @@
+"""Driver: a group of workers, which carries out one order after another, and stays a while for the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import ray
+from ray import cloudpickle
+from ray.train.v2.api.config import RunConfig, ScalingConfig
+
+from raytrainer.backend import ProcessGroupConfig
+from raytrainer.orders import own_sources
+from raytrainer.ray_train import GroupTrainer, ray_train_settings
+from raytrainer.relay import relay_here
+from raytrainer.wire import Post
+
+KEEP_VARIABLE = "RAYTRAINER_KEEP_WORKERS_S"
+"""Seconds that workers stay after a call, in case another one follows; 0 to let them go at once."""
+
+_KEEP_S = 30.0
+_END_S = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a group of workers is, whatever it is told to do.
+
+    Args:
+        loop: what Ray Train runs on every worker.
+        scaling: Ray Train's scaling configuration.
+        sizes: the numbers of workers that the group may have, the smallest first.
+        run: Ray Train's run configuration.
+        recoverable: whether its size may change while it runs.
+        tidied: whether somebody else gives back what its workers had, should this process be killed.
+    """
+
+    loop: Callable[[dict[str, Any]], None]
+    scaling: ScalingConfig
+    sizes: Sequence[int]
+    run: RunConfig
+    recoverable: bool
+    tidied: bool
+
+    @property
+    def lasting(self) -> bool:
+        """Whether such a group can carry out several orders: of one size, and watched by nobody else."""
+        return not (self.tidied or self.scaling.elasticity_enabled or self.scaling.use_tpu or self.run.callbacks)
+
+    def serves(self, other: Plan) -> bool:
+        """Tell whether a group of this plan can carry out what another plan was made for."""
+        # Neither its name nor its folder: what a run keeps, the workers write themselves.
+        settings = [each.name for each in fields(RunConfig) if each.name not in ("name", "storage_path")]
+        same = all(getattr(self.run, name) == getattr(other.run, name) for name in settings)
+        return same and (self.loop, self.scaling, self.tidied) == (other.loop, other.scaling, other.tidied)
+
+
+class Group:
+    """Workers of one Ray Train run.
+
+    Args:
+        plan: what they are.
+
+    Attributes:
+        relay: the actor that all of them talk to.
+        starts: how often the workers began with the last order; more than once after a failure.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.relay = relay_here()
+        self.starts = 0
+        self._trainer: GroupTrainer | None = None
+        self._number = -1
+        self._order: ray.ObjectRef[bytes] | None = None
+        self._done: ray.ObjectRef[int] | None = None
+        self._began = time.time()
+        self._sources: set[str] = set()
+        self._cluster = _cluster()
+
+    def post(self, order: object, last: bool) -> None:
+        """Give the workers an order; they are started where they are not there yet.
+
+        Args:
+            order: what they shall do; pickles.
+            last: whether they leave after it.
+        """
+        self._number += 1
+        self._order = ray.put(cloudpickle.dumps(order))
+        path = [os.path.abspath(folder) for folder in sys.path]
+        self.relay.post.remote(Post(self._number, [self._order], path, last))
+        if self._trainer is None:
+            self.start()
+        self._done = None if last else self.relay.idle.remote(self._number, self._plan.scaling.max_workers)
+
+    def start(self) -> None:
+        """Start the workers, or start them anew after their controller has died; they begin with the last order."""
+        plan, scaling = self._plan, self._plan.scaling
+        with ray_train_settings(scaling, waits=plan.tidied):
+            self._trainer = GroupTrainer(
+                plan.loop,
+                # Ray Train hands this configuration to each of its own actors: nothing of the user's is in it.
+                train_loop_config={"relay": self.relay},
+                backend_config=ProcessGroupConfig(
+                    "tpu_dist" if scaling.use_tpu else "nccl" if scaling.use_gpu else "gloo"
+                ),
+                scaling_config=scaling,
+                run_config=cast("Any", plan.run),
+                sizes=list(plan.sizes),
+                resizes=self.relay if plan.recoverable else None,
+                tidied=plan.tidied,
+            )
+            self._trainer.start()
+
+    def wait(self) -> None:
+        """Wait until the order has been carried out on every rank.
+
+        Raises:
+            TrainingFailedError: what ended the run.
+            ActorDiedError: the controller is gone.
+        """
+        assert self._trainer is not None
+        ends: list[Any] = [self._trainer.running, *([self._done] if self._done is not None else [])]
+        ready, _ = ray.wait(ends, num_returns=1)
+        if self._done in ready:
+            self.starts = ray.get(self._done)
+        else:
+            self._trainer.result()
+
+    def end(self) -> None:
+        """Let the workers go that have nothing to do, and wait until what they had is free."""
+        if self._lives():
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(self.relay.close.remote())
+                ray.get(self._trainer.running, timeout=_END_S)  # type: ignore[union-attr]  # it lives
+            ray.kill(self.relay)
+        self._trainer = None
+
+    def abort(self) -> None:
+        """End the workers now, whatever they do."""
+        if self._lives():
+            self._trainer.abort(_END_S)  # type: ignore[union-attr]  # it lives
+        if _cluster() == self._cluster:
+            ray.kill(self.relay)
+        self._trainer = None
+
+    def note_sources(self, files: Sequence[str]) -> None:
+        """Take note of the user's modules that the workers have loaded."""
+        self._sources.update(files)
+
+    def can_serve(self, plan: Plan) -> bool:
+        """Tell whether its workers wait, are what a plan asks for, and have loaded the user's modules as they are."""
+        return self._lives() and self._plan.serves(plan) and not self._outdated()
+
+    def _lives(self) -> bool:
+        if self._trainer is None or _cluster() != self._cluster:
+            return False
+        ended, _ = ray.wait([self._trainer.running], timeout=0)
+        return not ended
+
+    def _outdated(self) -> bool:
+        for file in {*self._sources, *own_sources()}:
+            with contextlib.suppress(OSError):  # on the workers' machine only
+                if os.stat(file).st_mtime > self._began:
+                    return True
+        return False
+
+
+def _cluster() -> tuple[str, str] | None:
+    """Name what this program is connected to: what it had there is gone when it leaves."""
+    if not ray.is_initialized():
+        return None
+    context = ray.get_runtime_context()
+    return context.gcs_address, context.get_job_id()
+
+
+class _Stay:
+    """The one group of this program that waits for another order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._group: Group | None = None
+        self._timer: threading.Timer | None = None
+
+    def put(self, group: Group) -> None:
+        with self._lock:
+            before, self._group = self._group, group
+            self._timer = threading.Timer(_keep_s(), self._expire, [group])
+            self._timer.daemon = True
+            self._timer.start()
+        if before is not None:
+            before.end()
+
+    def take(self) -> Group | None:
+        with self._lock:
+            group, self._group = self._group, None
+            if self._timer is not None:
+                self._timer.cancel()
+        return group
+
+    def _expire(self, group: Group) -> None:
+        with self._lock:
+            if self._group is not group:
+                return
+            self._group = None
+        group.end()
+
+
+_stay = _Stay()
+
+
+def open_group(plan: Plan) -> Group:
+    """Return the workers that stayed, where they are what a plan asks for, else others; those that stayed are let go.
+
+    Args:
+        plan: what they shall be.
+    """
+    group = _stay.take()
+    if group is not None:
+        if group.can_serve(plan):
+            return group
+        group.end()
+    return Group(plan)
+
+
+def keep(group: Group) -> None:
+    """Have a group whose workers wait stay for a while, in case another order follows."""
+    _stay.put(group)
+
+
+def let_go() -> None:
+    """Let those workers go that stayed."""
+    if (group := _stay.take()) is not None:
+        group.end()
+
+
+def keeps() -> bool:
+    """Tell whether workers stay at all."""
+    return _keep_s() > 0
+
+
+def _keep_s() -> float:
+    try:
+        return float(os.environ.get(KEEP_VARIABLE, _KEEP_S))
+    except ValueError:
+        return _KEEP_S

@@ -1,0 +1,179 @@
+"""Workers stay for the next call: it begins at once, and comes to what it would come to in processes of its own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from transformers import TrainerCallback
+
+from raytrainer import RayTrainer, RayTrainingArguments
+from raytrainer.group import KEEP_VARIABLE, let_go
+from tests.ray.faults import until
+from tests.ray.recipes import COMMON, classify_words, without_times
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def _nobody_here(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(KEEP_VARIABLE, "600")
+    let_go()
+    yield
+    let_go()
+
+
+class Pids(TrainerCallback):
+    """Remembers the process of rank 0, and what it finds there."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.variable: str | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.pid = os.getpid()
+        self.variable = os.environ.get("OF_AN_EARLIER_CALL")
+        os.environ["OF_AN_EARLIER_CALL"] = "left"
+
+
+class Breaks(TrainerCallback):
+    """Kills rank 1 once, or has it raise."""
+
+    def __init__(self, mark: Path, raises: bool) -> None:
+        self.mark, self.raises = mark, raises
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 6 and args.process_index == 1 and not self.mark.exists():
+            self.mark.touch()
+            if self.raises:
+                raise RuntimeError("broken")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trainer(folder: Path, *callbacks: TrainerCallback, workers: int = 2, failures: int = 0, **changes: Any) -> Any:
+    run = RunConfig(storage_path=str(folder), name="run", failure_config=FailureConfig(max_failures=failures))
+    return RayTrainer(
+        args=RayTrainingArguments(folder / "out", **{**COMMON, **changes}),
+        callbacks=list(callbacks),
+        scaling_config=ScalingConfig(num_workers=workers),
+        run_config=run,
+        **classify_words(),
+    )
+
+
+def trained(of: Any) -> tuple[Any, dict[str, bytes]]:
+    of.train()
+    weights = {name: tensor.numpy().tobytes() for name, tensor in of.model.state_dict().items()}
+    return [without_times(entry) for entry in of.state.log_history], weights
+
+
+def free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def test_a_call_in_processes_that_were_used_comes_to_the_same(tmp_path: Path) -> None:
+    """Dropout, so random numbers matter; another precision and another trainer came before."""
+    alone, pids = Pids(), Pids()
+    undisturbed = trained(trainer(tmp_path / "alone", alone))
+    let_go()
+    first = trainer(tmp_path / "first", pids, bf16=True, seed=3)
+    first.train()
+    first_pid = pids.pid
+    first.evaluate()
+    second = trainer(tmp_path / "second", pids)
+    assert trained(second) == undisturbed
+    (callback,) = (each for each in second.callback_handler.callbacks if isinstance(each, Pids))
+    assert (callback.pid, callback.variable) == (first_pid, None)
+    assert callback.pid != alone.pid
+    assert second.precision.name == "fp32"
+
+
+def test_workers_are_let_go_when_nothing_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer(tmp_path).evaluate()
+    assert free_cpus() == 2.0
+    let_go()
+    until(lambda: free_cpus() == 4.0, "the workers' places")
+    monkeypatch.setenv(KEEP_VARIABLE, "0.5")
+    trainer(tmp_path).evaluate()
+    until(lambda: free_cpus() == 4.0, "the workers' places, by themselves")
+    monkeypatch.setenv(KEEP_VARIABLE, "0")
+    trainer(tmp_path).evaluate()
+    assert free_cpus() == 4.0
+
+
+def test_a_call_that_needs_others_has_their_places(tmp_path: Path) -> None:
+    """On four CPUs: three workers do not fit beside the two that stayed."""
+    trainer(tmp_path).evaluate()
+    three = trainer(tmp_path, workers=3)
+    three.evaluate()
+    assert free_cpus() == 1.0
+
+
+def test_a_module_that_was_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "changing_metrics.py"
+    text = "def metrics(prediction):\n    return {'version': %d}\n"
+    module.write_text(text % 1)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    changing = importlib.import_module("changing_metrics")
+    try:
+        one = trainer(tmp_path)
+        one.compute_metrics = changing.metrics
+        assert one.evaluate()["eval_version"] == 1.0
+        module.write_text(text % 22)
+        importlib.reload(changing)
+        two = trainer(tmp_path)
+        two.compute_metrics = changing.metrics
+        assert two.evaluate()["eval_version"] == 22.0
+    finally:
+        del sys.modules["changing_metrics"]
+
+
+def test_after_a_failure_others_take_their_place(tmp_path: Path) -> None:
+    trainer(tmp_path).evaluate()
+    broken = trainer(tmp_path, Breaks(tmp_path / "mark", raises=True))
+    with pytest.raises(RuntimeError, match="broken"):
+        broken.train()
+    until(lambda: free_cpus() == 4.0, "the workers' places")
+    assert broken.train().global_step == 10
+
+
+def test_a_worker_that_is_killed_in_a_later_call_costs_no_more_than_in_the_first(tmp_path: Path) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    undisturbed = trained(trainer(tmp_path / "alone", failures=1, **saving))
+    killed = trainer(tmp_path / "killed", Breaks(tmp_path / "mark", raises=False), failures=1, **saving)
+    assert trained(killed) == undisturbed
+    assert (tmp_path / "mark").exists()
+    # Their group had a failure: the next call has other workers.
+    until(lambda: free_cpus() == 4.0, "the workers' places")
+
+
+def test_workers_that_were_changed_for_good_do_not_stay(tmp_path: Path) -> None:
+    trainer(tmp_path, full_determinism=True).evaluate()
+    assert free_cpus() == 4.0
+
+
+def test_what_is_left_of_a_call_is_freed(tmp_path: Path) -> None:
+    """No tensor of the first call's model is in the process when the second begins."""
+    counts: list[int] = []
+
+    class Counts(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            import gc
+
+            self.modules = sum(isinstance(each, torch.nn.Embedding) for each in gc.get_objects())
+
+    for _ in range(3):
+        counting = trainer(tmp_path, Counts())
+        counting.train()
+        (callback,) = (each for each in counting.callback_handler.callbacks if type(each).__name__ == "Counts")
+        counts.append(callback.modules)
+    assert counts[2] == counts[1]
