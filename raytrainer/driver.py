@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +34,8 @@ class DriverSide(Recorded):
 
     Attributes:
         precision: what the last job computed in, and why; None before it.
-        phases: seconds by phase of the last job; empty before it.
+        phases: seconds by phase of the last job, ``ray`` (to start or join the cluster) and those of
+            :class:`raytrainer.run.Outcome`; empty before it.
         mlflow_command: the command that shows the MLflow run, or its page; None without MLflow.
     """
 
@@ -103,7 +105,9 @@ class DriverSide(Recorded):
         return search(subject, asked)
 
     def _on_cluster(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        began = time.monotonic()
         cluster.connect(cluster.cpus(self._scaling))
+        connected_s = time.monotonic() - began
         job = self._job(action, args, kwargs)
         folder = run_folder(self._run, job.arguments[1]["output_dir"])
         resumed = kwargs.get("resume_from_checkpoint", args[0] if args else None) if action == "train" else None
@@ -118,6 +122,7 @@ class DriverSide(Recorded):
             if self._run is None:
                 sweep(str(job.run.storage_path), str(job.run.name))
         self._take_home(outcome)
+        vars(self).update(phases={"ray": connected_s, **outcome.phases})
         return outcome.value
 
     def _open_tracker(self, action: str, target: Target | None, folder: Store, again: bool) -> Tracker | None:
@@ -184,7 +189,7 @@ class DriverSide(Recorded):
         return "arguments" if obj is self.args or obj is self._recorded_arguments else None
 
     def _take_home(self, outcome: Outcome) -> None:
-        vars(self).update(precision=outcome.precision, phases=outcome.phases)
+        vars(self).update(precision=outcome.precision)
         if outcome.state is not None:
             vars(self)["state"] = TrainerState(**outcome.state)
         self._restore_callbacks(outcome.callbacks)

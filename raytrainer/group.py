@@ -112,6 +112,7 @@ class Group:
                 ),
                 scaling_config=scaling,
                 run_config=cast("Any", plan.run),
+                relay=self.relay,
                 sizes=list(plan.sizes),
                 resizes=self.relay if plan.recoverable else None,
                 tidied=plan.tidied,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,6 +26,7 @@ from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
 from raytrainer.resizing import SharingPolicy, UnaskingPolicy
+from raytrainer.start_clock import StartClock
 
 # Ray Train's own settings, unless the user set them.
 RAY_TRAIN_SETTINGS = {
@@ -41,6 +43,7 @@ class GroupTrainer(DataParallelTrainer):
     """Ray Train's trainer, which does not wait for its end, and does without a dashboard where none answers.
 
     Args:
+        relay: told what starting takes.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
         tidied: whether somebody else gives back what the workers had, should this process and the controller die.
@@ -52,8 +55,9 @@ class GroupTrainer(DataParallelTrainer):
 
     running: ray.ObjectRef[None]
 
-    def __init__(self, *args: Any, sizes: list[int], resizes: Any, tidied: bool, **settings: Any) -> None:
+    def __init__(self, *args: Any, relay: Any, sizes: list[int], resizes: Any, tidied: bool, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._relay = relay
         self._sizes, self._resizes, self._tidied = sizes, resizes, tidied
         self._controller: Any = None
 
@@ -97,7 +101,8 @@ class GroupTrainer(DataParallelTrainer):
         unwanted: tuple[type, ...] = (DatasetsCallback,)
         if not (ray._private.worker.get_dashboard_url() and not self._tidied):
             unwanted += (PlacementGroupCleanerCallback,)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
+        wanted = [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
+        return [*wanted, StartClock(self._relay, time.time())]
 
 
 def free_slots_of(controller: str | None) -> None:

@@ -172,7 +172,8 @@ class Outcome(Result):
     """What a job brought: rank 0's result, which is no error, and how long it took.
 
     Args:
-        phases: seconds by phase, from the call to the end.
+        phases: seconds by phase: ``controller``, ``workers``, ``process group`` where they had to be started,
+            ``imports``, ``trainer`` (model and data), ``contract``; ``total`` from the call to the end.
     """
 
     phases: dict[str, float] = field(default_factory=dict)
@@ -223,7 +224,6 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
             return True
 
         with listener, ctrl_c_asks(stop):
-            timer.start()
             group.post(job.order(scaling), last=not stays)
             _attend(job, group, listener)
     except TrainingFailedError as failure:
@@ -276,15 +276,10 @@ class _Timer:
 
     def __init__(self) -> None:
         self._phases: dict[str, float] = {}
-        self._began = self._started = time.monotonic()
-
-    def start(self) -> None:
-        self._started = time.monotonic()
+        self._began = time.monotonic()
 
     def handle(self, event: Event) -> None:
         if isinstance(event, Phase):
-            if not self._phases:
-                self._phases["workers"] = time.monotonic() - self._started - event.seconds
             self._phases[event.name] = event.seconds
 
     def close(self, error: BaseException | None) -> None:

@@ -43,19 +43,20 @@ class Told:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def outcome_of(outcome: Outcome, folder: Store, tracker: Tracker | None) -> Told:
+def outcome_of(outcome: Outcome, folder: Store, tracker: Tracker | None, before: dict[str, float]) -> Told:
     """Put together what a run came to.
 
     Args:
         outcome: of a training that was finished.
         folder: the run's.
         tracker: that recorded it, None without MLflow.
+        before: seconds by phase until the run was asked for.
     """
     assert outcome.state is not None and outcome.precision is not None
     state, training = outcome.state, outcome.value.metrics
     finished: Finished = outcome.finished
-    phases = {**outcome.phases, "training": training["train_runtime"], **finished.seconds}
-    phases["total"] = phases.pop("total")
+    phases = {**before, **outcome.phases, "training": training["train_runtime"], **finished.seconds}
+    phases["total"] = phases.pop("total") + sum(before.values())
     recorded = None
     if tracker is not None:
         recorded = {"tracking_uri": masked(tracker.tracking_uri), "run_id": tracker.run_id}

@@ -6,7 +6,10 @@ import contextlib
 import json
 import os
 import sys
+import time
 from dataclasses import asdict, replace
+
+import psutil
 
 from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
@@ -48,7 +51,10 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
     resume = what_to_resume(config, folder)
     if resume is None:
         return None
+    program_s = time.time() - psutil.Process().create_time()
+    began = time.monotonic()
     cluster.connect(cluster.cpus(planned.scaling), address)
+    before = {"program": program_s, "ray": time.monotonic() - began}
     planned = replace(planned, scaling=with_workers(planned.scaling, config.scaling))
     raise_cheap(planned)
     for line in without_effect(planned):
@@ -61,7 +67,7 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
         outcome = watched_fit(job, tracker, folder)
     finally:
         sweep(str(planned.run.storage_path), config.name)
-    told = outcome_of(outcome, folder, tracker)
+    told = outcome_of(outcome, folder, tracker, before)
     text = json.dumps(asdict(told), indent=1) + "\n"
     folder.write("outcome.json", text.encode())
     folder.write("trainer_state.json", (json.dumps(outcome.state, indent=1) + "\n").encode())

@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
     },
     {"tasks"},
     {"worker"},
-    {"backend", "failures", "resizing", "ray_train", "group", "run", "watching", "script"},
+    {"backend", "failures", "resizing", "start_clock", "ray_train", "group", "run", "watching", "script"},
     {"sweep"},
     {"recording", "checks"},
     {"searching"},
@@ -85,7 +85,7 @@ GROUPS = [
         "holding",
     ],
     ["ranks", "holding"],
-    ["backend", "failures", "resizing", "ray_train", "group", "run", "watching", "script_job"],
+    ["backend", "failures", "resizing", "start_clock", "ray_train", "group", "run", "watching", "script_job"],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),
         *("script_worker", "script_job"),
