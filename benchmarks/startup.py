@@ -122,7 +122,7 @@ def measure(party: str, folder: Path, address: str | None) -> dict[str, Any]:
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2"] if party == "torchrun" else []
     command = [sys.executable, *launch, __file__, "--party", party, "--folder", str(folder)]
     offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment = {**os.environ, **offline, "PYTHONPATH": str(ROOT), "HOME": str(folder.parent)}
+    environment = {**ray_environment(folder.parent), **offline}
     environment.pop("RAY_ADDRESS", None)
     if address:
         environment["RAY_ADDRESS"] = address
@@ -140,6 +140,12 @@ def measure(party: str, folder: Path, address: str | None) -> dict[str, Any]:
     return found
 
 
+def ray_environment(folder: Path) -> dict[str, str]:
+    """Return this environment with a token that a Ray here and its programs share."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-benchmark-and-of-nothing-else-0123456789"}
+    return {**os.environ, **token, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+
+
 @contextmanager
 def running_ray(folder: Path) -> Iterator[str]:
     """Start a Ray of two CPUs, and end it by its process."""
@@ -150,7 +156,7 @@ def running_ray(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
     options = ["--port", str(port), "--include-dashboard", "false", "--dashboard-agent-listen-port", "0"]
-    environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**ray_environment(folder), "OMP_NUM_THREADS": "1"}
     with (folder / "head.log").open("w") as log:
         head = subprocess.Popen([*start, *options], env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:

@@ -37,6 +37,7 @@ class Plan:
         scaling: Ray Train's scaling configuration.
         sizes: the numbers of workers that the group may have, the smallest first.
         run: Ray Train's run configuration.
+        environment: variables that the workers get before they import anything.
         recoverable: whether its size may change while it runs.
         tidied: whether somebody else gives back what its workers had, should this process be killed.
     """
@@ -45,6 +46,7 @@ class Plan:
     scaling: ScalingConfig
     sizes: Sequence[int]
     run: RunConfig
+    environment: dict[str, str]
     recoverable: bool
     tidied: bool
 
@@ -57,8 +59,8 @@ class Plan:
         """Tell whether a group of this plan can carry out what another plan was made for."""
         # Neither its name nor its folder: what a run keeps, the workers write themselves.
         settings = [each.name for each in fields(RunConfig) if each.name not in ("name", "storage_path")]
-        same = all(getattr(self.run, name) == getattr(other.run, name) for name in settings)
-        return same and (self.loop, self.scaling, self.tidied) == (other.loop, other.scaling, other.tidied)
+        same = not other.tidied and all(getattr(self.run, name) == getattr(other.run, name) for name in settings)
+        return same and all(getattr(self, name) == getattr(other, name) for name in ("loop", "scaling", "environment"))
 
 
 class Group:
@@ -113,6 +115,7 @@ class Group:
                 scaling_config=scaling,
                 run_config=cast("Any", plan.run),
                 relay=self.relay,
+                environment=plan.environment,
                 sizes=list(plan.sizes),
                 resizes=self.relay if plan.recoverable else None,
                 tidied=plan.tidied,

@@ -16,7 +16,6 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[a
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
-from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -25,6 +24,7 @@ from raytrainer.cluster import grows
 from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
+from raytrainer.ready import GroupController
 from raytrainer.resizing import SharingPolicy, UnaskingPolicy
 from raytrainer.start_clock import StartClock
 
@@ -44,6 +44,7 @@ class GroupTrainer(DataParallelTrainer):
 
     Args:
         relay: told what starting takes.
+        environment: variables that the workers get.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
         tidied: whether somebody else gives back what the workers had, should this process and the controller die.
@@ -55,9 +56,18 @@ class GroupTrainer(DataParallelTrainer):
 
     running: ray.ObjectRef[None]
 
-    def __init__(self, *args: Any, relay: Any, sizes: list[int], resizes: Any, tidied: bool, **settings: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        relay: Any,
+        environment: dict[str, str],
+        sizes: list[int],
+        resizes: Any,
+        tidied: bool,
+        **settings: Any,
+    ) -> None:
         super().__init__(*args, **settings)
-        self._relay = relay
+        self._relay, self._environment = relay, environment
         self._sizes, self._resizes, self._tidied = sizes, resizes, tidied
         self._controller: Any = None
 
@@ -90,9 +100,9 @@ class GroupTrainer(DataParallelTrainer):
             parts["scaling_policy"] = UnaskingPolicy(scaling)
         parts["failure_policy"] = FailurePolicy(cast("FailureConfig", self.run_config.failure_config))
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        variables = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
-        options = {"num_cpus": 0, "label_selector": here, "runtime_env": {"env_vars": variables}}
-        self._controller = ray.remote(**options)(TrainController).remote(**parts)  # type: ignore[call-overload]
+        ray_trains = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
+        controller: Any = ray.remote(num_cpus=0, label_selector=here)(GroupController)
+        self._controller = controller.remote(ray_trains, self._environment, **parts)
         self.running = self._controller.run.remote()
         return SimpleNamespace(error=None)
 

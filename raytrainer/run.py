@@ -153,6 +153,8 @@ class Work(Protocol):
     def recoverable(self) -> bool: ...
     @property
     def stays(self) -> bool: ...
+    @property
+    def travelling(self) -> Sequence[str]: ...
     def sizes(self, scaling: ScalingConfig) -> list[int]: ...
     def order(self, scaling: ScalingConfig) -> object: ...
 
@@ -209,7 +211,8 @@ def fit(job: Work, tidied: bool = False) -> Outcome:
 
 def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
-    plan = Plan(job.loop, scaling, job.sizes(scaling), job.run, job.recoverable, tidied)
+    environment = travelling_variables(job.travelling)
+    plan = Plan(job.loop, scaling, job.sizes(scaling), job.run, environment, job.recoverable, tidied)
     cluster.check_supply(scaling, plan.sizes[0])
     group = open_group(plan)
     stays = job.stays and plan.lasting and keeps()

@@ -154,6 +154,9 @@ def _submit(client: Any, job: str, **what: Any) -> None:
                 continue
             line = str(error).strip().splitlines()[0][:400]
             fix = "raytrainer submit --help for what can be set"
+            if "No available agent" in line:
+                # The one of another Ray on that machine has its port; Ray goes on without.
+                fix = "a head with an agent's port of its own: ray start --head --dashboard-agent-listen-port 52366"
             raise ResourcesError(Problem("the job", job, f"the server does not take it: {line}", fix)) from error
 
 

@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
         *("meaning", "resuming", "stopping", "saving", "pacing", "recovery", "run_record", "adoption"),
     },
     {"tasks"},
+    {"ready"},
     {"worker"},
     {"backend", "failures", "resizing", "start_clock", "ray_train", "group", "run", "watching", "script"},
     {"sweep"},
