@@ -140,16 +140,20 @@ class Group:
     def end(self) -> None:
         """Let the workers go that have nothing to do, and wait until what they had is free."""
         if self._lives():
-            with contextlib.suppress(ray.exceptions.RayError):
+            try:
                 ray.get(self.relay.close.remote())
                 ray.get(self._trainer.running, timeout=_END_S)  # type: ignore[union-attr]  # it lives
-            ray.kill(self.relay)
-        self._trainer = None
+            except ray.exceptions.RayError:
+                self.abort()
+        self._forget()
 
     def abort(self) -> None:
         """End the workers now, whatever they do."""
         if self._lives():
             self._trainer.abort(_END_S)  # type: ignore[union-attr]  # it lives
+        self._forget()
+
+    def _forget(self) -> None:
         if _cluster() == self._cluster:
             ray.kill(self.relay)
         self._trainer = None
