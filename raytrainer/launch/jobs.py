@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raytrainer.errors import Problem, ResourcesError
@@ -99,25 +99,36 @@ def follow(client: Any, job: str) -> int:
     Returns:
         The exit status: the job's own, 1 where it has none, 130 where it was stopped.
     """
+    with stopping(job, f"raytrainer logs {job}", lambda: client.stop_job(job)):
+        asyncio.run(_show(client, job))
+        return status(ended(client, job))
+
+
+@contextlib.contextmanager
+def stopping(job: str, logs: str, stop: Callable[[], Any]) -> Iterator[None]:
+    """Inside, Ctrl-C once asks, twice stops a job, and three times ends this program.
+
+    Args:
+        job: what it is called.
+        logs: the command that shows what it writes.
+        stop: stops it.
+    """
     asked = 0
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal asked
         asked += 1
         if asked == 1:
-            print(
-                f"\nonce more stops {job}; it goes on without this program, too: raytrainer logs {job}", file=sys.stderr
-            )
+            print(f"\nonce more stops {job}; it goes on without this program, too: {logs}", file=sys.stderr)
         elif asked == 2:
             print(f"stopping {job}", file=sys.stderr)
-            client.stop_job(job)
+            stop()
         else:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        asyncio.run(_show(client, job))
-        return status(ended(client, job))
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -9,6 +9,7 @@ from raytrainer.launch.manifest_size import Pods
 
 RUN_LABEL = "raytrainer/run"
 CONFIG_FOLDER = "/etc/raytrainer"
+SUBMITTER = "ray-job-submitter"
 _PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001}
 # By who manages the nodes: the label that spot nodes have and others have not, and their taint.
 _SPOT = {
@@ -71,7 +72,7 @@ def submitter_pod(asked: Kubernetes, name: str) -> dict[str, Any]:
         name: of the job.
     """
     container = {
-        "name": "ray-job-submitter",
+        "name": SUBMITTER,
         "image": asked.image,
         "resources": _both({"cpu": "1", "memory": "1Gi"}),
         "securityContext": SECURITY,
