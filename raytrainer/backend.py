@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
+import psutil
 import ray
 from ray.train.backend import Backend, BackendConfig
+
+from raytrainer.loopback import is_loopback
 
 
 @dataclass
@@ -51,10 +60,11 @@ class _ProcessGroup(Backend):
         assert isinstance(backend_config, ProcessGroupConfig)
         address, port = worker_group.execute_single(0, _address_and_port)
         size = len(worker_group)
+        across = len({worker.metadata.node_ip for worker in worker_group.get_workers()}) > 1
         ray.get(
             [
                 worker_group.execute_single_async(
-                    rank, _join, address, port, rank, size, backend_config.backend, backend_config.timeout_s
+                    rank, _join, address, port, rank, size, backend_config.backend, backend_config.timeout_s, across
                 )
                 for rank in range(size)
             ]
@@ -70,14 +80,56 @@ def _address_and_port() -> tuple[str, int]:
     return get_address_and_port()
 
 
-def _join(address: str, port: int, rank: int, size: int, backend: str, timeout_s: int) -> None:
-    import os
-
+def _join(address: str, port: int, rank: int, size: int, backend: str, timeout_s: int, across: bool) -> None:
     from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
+    if across:
+        _let_gloo_be_reached()
     _set_torch_distributed_env_vars()
-    _setup_torch_process_group(backend, rank, size, "env://", timeout_s)
+    method = _on_loopback(address, port) if is_loopback(address) else "env://"
+    _setup_torch_process_group(backend, rank, size, method, timeout_s)
+
+
+def _on_loopback(address: str, port: int) -> str:
+    """Keep a group whose workers are all on this machine off the network; return the URL by which it meets.
+
+    torch's store listens on every interface, gloo and NCCL on that of the machine's name.
+    """
+    from torch.distributed.rendezvous import register_rendezvous_handler
+
+    interface = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+    with contextlib.suppress(RuntimeError):  # this process has met a group before
+        register_rendezvous_handler("loopback", _meet)
+    return f"loopback://[{address}]:{port}" if ":" in address else f"loopback://{address}:{port}"
+
+
+def _meet(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, int]]:
+    """What torch does for ``tcp://``, with a socket of ours to listen on."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it comes from torch's compiled part
+
+    place = urlsplit(url)
+    query = dict(parse_qsl(place.query))
+    rank, size = int(query["rank"]), int(query["world_size"])
+    host, port, first = place.hostname or "", place.port or 0, rank == 0
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family).detach() if first else None
+    store = TCPStore(host, port, size, first, timeout, multi_tenant=True, master_listen_fd=listening)
+    yield store, rank, size
+
+
+def _let_gloo_be_reached() -> None:
+    """Have gloo use the interface by which Ray's nodes reach this one, unless the user chose another.
+
+    By itself it takes the one that this host's own name leads to, which is 127.0.1.1 on Debian and its descendants.
+    """
+    address = ray.util.get_node_ip_address()
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
 
 
 def _leave() -> None:

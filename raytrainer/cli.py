@@ -63,7 +63,10 @@ Settings = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        "--address", help="The Ray cluster; by default RAY_ADDRESS, else a Ray of its own.", show_default=False
+        "--address",
+        help="The Ray cluster: HOST:PORT, auto for the one on this machine, local for a Ray of its own. By default"
+        " RAY_ADDRESS, else local.",
+        show_default=False,
     ),
 ]
 
@@ -161,10 +164,7 @@ def _run(
     max_failures: Annotated[
         int, typer.Option("--max-failures", help="How often to go on after a failure; -1 for ever.")
     ] = 0,
-    address: Annotated[
-        str | None,
-        typer.Option("--address", help="The Ray cluster; by default RAY_ADDRESS, else a Ray of its own."),
-    ] = None,
+    address: Address = None,
     loss_scale: Annotated[
         str | None,
         typer.Option("--loss-scale", help="auto corrects models that ignore num_items_in_batch; or transformers."),
@@ -219,6 +219,12 @@ def _resume(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Go on though model, data or their order are others now.")
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", help="Another Ray cluster than the run had: HOST:PORT, auto or local.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Go on with a run that was interrupted, killed, or failed.
 
@@ -227,7 +233,7 @@ def _resume(
     """
     from raytrainer.launch.resume import resume
 
-    resume(run, allow_changes)
+    resume(run, allow_changes, address)
 
 
 @app.command(
@@ -274,7 +280,8 @@ JobID = Annotated[str, typer.Argument(metavar="ID", help="As raytrainer jobs lis
 @app.command(
     "submit",
     epilog="examples: raytrainer submit --address http://head:8265 run.yaml training.max_steps=500;"
-    " raytrainer submit --no-wait -- python train.py --epochs 3",
+    " raytrainer submit --no-wait -- python train.py --epochs 3;"
+    " raytrainer submit --kube run.yaml kubernetes.image=registry.example.com/train:1",
     context_settings={"allow_interspersed_args": False},
 )
 def _submit(
@@ -288,7 +295,10 @@ def _submit(
     ],
     address: JobServer = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow it.")] = False,
-    working_dir: Annotated[str, typer.Option("--working-dir", help="The folder that the job gets.")] = ".",
+    working_dir: Annotated[
+        str | None,
+        typer.Option("--working-dir", help="The folder that the job gets; by default this one.", show_default=False),
+    ] = None,
     requirements: Annotated[
         str | None,
         typer.Option("--requirements", metavar="FILE", help="Pinned packages that the cluster installs first."),
@@ -299,18 +309,41 @@ def _submit(
         typer.Option("--env", metavar="NAME[=VALUE]", help="An environment variable that the job gets; repeatable."),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What the ID of a command's job begins with.")] = None,
+    kube: Annotated[
+        bool, typer.Option("--kube", help="A Kubernetes cluster with KubeRay, in the place of a Ray cluster.")
+    ] = False,
+    context: Annotated[
+        str | None, typer.Option("--context", help="With --kube: the kubeconfig's context.", show_default=False)
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="With --kube: by default the config's, or the context's."),
+    ] = None,
 ) -> None:
-    """Run a config or a command as a job of a Ray cluster, and follow it.
+    """Run a config or a command as a job of a Ray cluster, or a config on Kubernetes, and follow it.
 
     The job gets the working directory, without what .gitignore and .rayignore name, virtual environments, checkpoints
     and large data that the config does not name. The exit status is the job's. Ctrl-C twice stops it. A config's job
     that is started again goes on where it was.
+
+    With --kube the cluster gets what raytrainer manifest writes, and makes its own Ray cluster for the run. Code and
+    data are in the image, or where the config's section kubernetes says.
     """
     from pathlib import Path
 
+    if kube:
+        from raytrainer.launch.kube import submit as submit_to_kubernetes
+        from raytrainer.launch.kube_options import only_a_config
+
+        given: dict[str, Any] = {"--address": address, "--working-dir": working_dir, "--requirements": requirements}
+        only_a_config(what, {**given, "--uv": uv or None, "--env": env, "--name": name})
+        raise typer.Exit(submit_to_kubernetes(what[0], what[1:], context, namespace, wait=not no_wait))
+    if context or namespace:
+        option = "--context" if context else "--namespace"
+        raise UserError(Problem(option, context or namespace, "it is of a Kubernetes cluster", "--kube with it"))
     from raytrainer.launch.submit import Submission, of_config, submit
 
-    root = Path(working_dir).resolve()
+    root = Path(working_dir or ".").resolve()
     options: dict[str, Any] = {"requirements": requirements, "variables": env or []}
     options["installer"] = "uv" if uv else "pip"
     if what[0].endswith((".yaml", ".yml")):

@@ -40,6 +40,7 @@ class Plan:
         environment: variables that the workers get before they import anything.
         recoverable: whether its size may change while it runs.
         tidied: whether somebody else gives back what its workers had, should this process be killed.
+        waits: whether it may take long until it has its places: others have them, or an autoscaler brings them.
     """
 
     loop: Callable[[dict[str, Any]], None]
@@ -49,6 +50,7 @@ class Plan:
     environment: dict[str, str]
     recoverable: bool
     tidied: bool
+    waits: bool
 
     @property
     def lasting(self) -> bool:
@@ -104,7 +106,7 @@ class Group:
     def start(self) -> None:
         """Start the workers, or start them anew after their controller has died; they begin with the last order."""
         plan, scaling = self._plan, self._plan.scaling
-        with ray_train_settings(scaling, waits=plan.tidied):
+        with ray_train_settings(scaling, plan.waits):
             self._trainer = GroupTrainer(
                 plan.loop,
                 # Ray Train hands this configuration to each of its own actors: nothing of the user's is in it.

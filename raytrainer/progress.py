@@ -58,7 +58,7 @@ class Progress:
         """
         match event:
             case Phase():
-                self.phases[event.name] = event.seconds
+                self.phases[event.name] = self.phases.get(event.name, 0.0) + event.seconds
                 self._view = replace(self._view, status=f"starting ({self._phases_text()})")
                 self._screen.show(self._line())
             case Began():

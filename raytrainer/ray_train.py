@@ -20,7 +20,7 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from raytrainer.cluster import grows
+from raytrainer.autoscaler import autoscaler
 from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
@@ -96,7 +96,7 @@ class GroupTrainer(DataParallelTrainer):
         scaling = cast("ScalingConfig", self.scaling_config)
         if scaling.elasticity_enabled:
             parts["scaling_policy"] = SharingPolicy(scaling, self._sizes, self._resizes)
-        elif not grows():
+        elif autoscaler() is None:
             parts["scaling_policy"] = UnaskingPolicy(scaling)
         parts["failure_policy"] = FailurePolicy(cast("FailureConfig", self.run_config.failure_config))
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -142,7 +142,7 @@ def ray_train_settings(scaling: ScalingConfig, waits: bool) -> contextlib.Abstra
 
     Args:
         scaling: the run's.
-        waits: whether others of its kind may have what its workers need, until they are done.
+        waits: whether it may take long until its workers have their places.
     """
     settings = dict(RAY_TRAIN_SETTINGS)
     if scaling.elasticity_enabled:
@@ -157,8 +157,9 @@ def ray_train_settings(scaling: ScalingConfig, waits: bool) -> contextlib.Abstra
 
 def watches_preemptions(scaling: ScalingConfig) -> bool:
     """Tell whether Ray Train watches for notice that a node goes away; with an only node the controller goes too."""
-    default = "1" if scaling.elasticity_enabled or len(ray.nodes()) > 1 else "0"
-    return os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", default).lower() in ("1", "true")
+    if (asked := os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER")) is not None:
+        return asked.lower() in ("1", "true")
+    return scaling.elasticity_enabled or len(ray.nodes()) > 1 or autoscaler() is not None
 
 
 @contextlib.contextmanager

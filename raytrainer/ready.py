@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import threading
 from typing import Any, ClassVar
 
+import ray
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
+from raytrainer.start_clock import StartClock
+
 # What every worker needs, and what takes it seconds to import.
 _HEAVY = ("torch", "transformers.trainer", "raytrainer.recovery", "raytrainer.reporting")
-
-_importing: threading.Thread | None = None
 
 
 class ReadyGroup(WorkerGroup):
@@ -36,11 +37,22 @@ class ReadyGroup(WorkerGroup):
 
     def _create_workers(self, *args: Any, **kwargs: Any) -> Any:
         workers = super()._create_workers(*args, **kwargs)
+        self._tell("workers")
         variables = {**get_env_vars_to_propagate(), **self.environment}
-        for worker in workers:
-            # An actor does what it is told in order: before anything of Ray Train's own.
-            worker.execute_async(prepare, variables)
+        try:
+            prepared: list[Any] = [worker.execute_async(prepare, variables) for worker in workers]
+            ray.get(prepared)
+        except ray.exceptions.RayActorError as error:
+            for worker in workers:
+                ray.kill(worker.actor)
+            raise WorkerGroupStartupFailedError("A worker died while it imported what it needs.") from error
+        self._tell("imports")
         return workers
+
+    def _tell(self, phase: str) -> None:
+        for callback in self._callbacks:
+            if isinstance(callback, StartClock):
+                callback.tell(phase)
 
 
 class GroupController(TrainController):
@@ -60,24 +72,12 @@ class GroupController(TrainController):
 
 
 def prepare(variables: dict[str, str]) -> None:
-    """Worker: set environment variables, and begin to import what the first order needs, while the group assembles.
+    """Worker: set environment variables, and import what every order needs.
 
     Args:
-        variables: name to value; what is imported may read them once.
+        variables: name to value; some are read when a module is imported, and never again.
     """
-    global _importing
     os.environ.update(variables)
-    _importing = threading.Thread(target=_import, name="raytrainer-imports", daemon=True)
-    _importing.start()
-
-
-def prepared() -> None:
-    """Worker: return when the imports are done."""
-    if _importing is not None:
-        _importing.join()
-
-
-def _import() -> None:
     for name in _HEAVY:
         # Who needs it imports it again, and says what is wrong.
         with contextlib.suppress(Exception):

@@ -25,7 +25,7 @@ class ReportingCallback(TrainerCallback):
     """Worker, every rank: turns transformers' logs, evaluations and saves into events and Ray Train reports.
 
     ``ray.train.report`` is a barrier, so it is called where transformers calls back on every rank equally often:
-    once an evaluation and once a save. Logs go to the driver alone, from rank 0, and cost the step no waiting.
+    once a step that is evaluated, saved, or both. Logs go to the driver alone, from rank 0, and cost no waiting.
 
     Args:
         trainer: the trainer that it belongs to.
@@ -36,6 +36,7 @@ class ReportingCallback(TrainerCallback):
     def __init__(self, trainer: Trainer, outbox: Outbox, precision: str) -> None:
         self._trainer, self._outbox, self._precision = trainer, outbox, precision
         self._meter = Meter(trainer)
+        self._reported = -1
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,11 +89,14 @@ class ReportingCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         ray.train.report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
+        self._reported = state.global_step
         # What an evaluation took is not the training's speed.
         self._meter.skip(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        ray.train.report({"step": state.global_step, "epoch": state.epoch})
+        # Ray Train takes one report of a worker at a time: the second of a step would stand still for the first.
+        if state.global_step != self._reported:
+            ray.train.report({"step": state.global_step, "epoch": state.epoch})
 
     def _assert_synchronised(self, args: TrainingArguments) -> None:
         """Stop before the first step where no gradient would be exchanged: every rank would train its own model."""

@@ -174,8 +174,9 @@ class Outcome(Result):
     """What a job brought: rank 0's result, which is no error, and how long it took.
 
     Args:
-        phases: seconds by phase: ``controller``, ``workers``, ``process group`` where they had to be started,
-            ``imports``, ``trainer`` (model and data), ``contract``; ``total`` from the call to the end.
+        phases: seconds by phase: ``controller``, ``workers``, ``process group`` where they had to be started;
+            ``imports``, the user's code's among them; ``trainer`` (model and data); ``contract``; and ``total``, from
+            the call to the end.
     """
 
     phases: dict[str, float] = field(default_factory=dict)
@@ -211,9 +212,10 @@ def fit(job: Work, tidied: bool = False) -> Outcome:
 
 def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
-    environment = travelling_variables(job.travelling)
-    plan = Plan(job.loop, scaling, job.sizes(scaling), job.run, environment, job.recoverable, tidied)
-    cluster.check_supply(scaling, plan.sizes[0])
+    sizes = job.sizes(scaling)
+    missing = cluster.check_supply(scaling, sizes[0])
+    environment, waits = travelling_variables(job.travelling), tidied or missing is not None
+    plan = Plan(job.loop, scaling, sizes, job.run, environment, job.recoverable, tidied, waits)
     group = open_group(plan)
     stays = job.stays and plan.lasting and keeps()
     try:
@@ -227,6 +229,8 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
             return True
 
         with listener, ctrl_c_asks(stop):
+            if missing is not None and not tidied:
+                listener.say(missing, warning=True)
             group.post(job.order(scaling), last=not stays)
             _attend(job, group, listener)
     except TrainingFailedError as failure:
@@ -283,7 +287,8 @@ class _Timer:
 
     def handle(self, event: Event) -> None:
         if isinstance(event, Phase):
-            self._phases[event.name] = event.seconds
+            # Rank 0 imports the user's code after what every worker needs.
+            self._phases[event.name] = self._phases.get(event.name, 0.0) + event.seconds
 
     def close(self, error: BaseException | None) -> None:
         pass

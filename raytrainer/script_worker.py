@@ -19,7 +19,6 @@ from raytrainer.monitoring import monitored
 from raytrainer.order import Result
 from raytrainer.orders import orders
 from raytrainer.outbox import Outbox
-from raytrainer.ready import prepared
 from raytrainer.script_hooks import Hooks
 from raytrainer.script_main import run_as_main, show_exception
 from raytrainer.script_order import ScriptOrder
@@ -39,7 +38,6 @@ def script_loop(config: dict[str, Any]) -> None:
         ScriptFailed: the script did, on this rank.
     """
     clock = time.monotonic()
-    prepared()
     context, wire = ray.train.get_context(), RelayWire(config["relay"])
     rank = context.get_world_rank()
     outbox = Outbox(wire, rank)

@@ -13,6 +13,8 @@ from raytrainer.events import Phase
 class StartClock(ControllerCallback, WorkerGroupCallback):
     """Tells the driver the seconds until the controller runs, its workers do, and they have joined their process group.
 
+    When the workers run, and when they have imported what they need, :class:`raytrainer.ready.ReadyGroup` says.
+
     Args:
         relay: the driver's.
         began: when the driver asked for the controller, by the clock of the machine that both are on (time.time).
@@ -23,7 +25,7 @@ class StartClock(ControllerCallback, WorkerGroupCallback):
         self._started = False
 
     def after_controller_start(self, train_run_context: Any) -> None:
-        self._tell("controller")
+        self.tell("controller")
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         # A group that takes the place of another one has not waited since that one began.
@@ -31,14 +33,11 @@ class StartClock(ControllerCallback, WorkerGroupCallback):
             self._since = time.time()
         self._started = True
 
-    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
-        self._tell("workers")
-        return {}
-
     def after_worker_group_start(self, worker_group: Any) -> None:
-        self._tell("process group")
+        self.tell("process group")
 
-    def _tell(self, phase: str) -> None:
+    def tell(self, phase: str) -> None:
+        """Tell that a phase has ended, and begin the next one."""
         now = time.time()
         self._relay.push.remote(Phase(phase, now - self._since))
         self._since = now

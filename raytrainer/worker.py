@@ -24,7 +24,6 @@ from raytrainer.order import Order, Result
 from raytrainer.orders import orders, own_sources
 from raytrainer.outbox import Outbox
 from raytrainer.ranks import gather
-from raytrainer.ready import prepared
 from raytrainer.weights import collect_weights, load_weights
 from raytrainer.wire import RelayWire, Wire
 
@@ -50,13 +49,8 @@ def train_loop(config: dict[str, Any]) -> None:
 
 def _carry_out_and_deliver(read: Callable[[], Order], wire: Wire, rank: int) -> None:
 
-    def read_when_prepared() -> Order:
-        prepared()
-        order: Order = read()
-        return order
-
     try:
-        result = carry_out(read_when_prepared, wire, rank)
+        result = carry_out(read, wire, rank)
     except UserError as error:
         # Raised alike on every rank before the first step. Returned, because Ray would retry what is raised.
         result = Result(error=error)

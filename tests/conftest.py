@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.ray.faults import Trained
 
 # Before anything imports torch: the number of threads changes the order of sums, and so the last bits.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -51,6 +56,22 @@ def address(ray_cluster: None) -> str:
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the training that every test of faults has in common, as it is where nothing goes wrong."""
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_folder: Path, ray_cluster: None) -> Trained:
+    """What that training leaves."""
+    from tests.ray.faults import Trained, faulty_trainer
+
+    trainer = faulty_trainer(undisturbed_folder, [])
+    trainer.train()
+    return Trained.of(trainer)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -59,6 +59,8 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
     supply = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in cluster.worker_resources(scaling))
     if wrong:
         yield failed("cluster and data files", *wrong)
+    elif missing := cluster.check_supply(scaling, scaling.min_workers):
+        yield Row("cluster", "warning", missing)
     else:
         yield Row("cluster", "ok", f"{scaling.num_workers} worker(s); the cluster has {supply}")
     yield from (Row("settings", "warning", line) for line in without_effect(planned))

@@ -6,16 +6,18 @@ import os
 import shlex
 import sys
 
+from raytrainer.address import ADDRESS_VARIABLE
 from raytrainer.errors import Problem, UserError
 from raytrainer.secrets import HIDDEN
 
 
-def resume(run: str, allow_changes: bool) -> None:
+def resume(run: str, allow_changes: bool, address: str | None = None) -> None:
     """Become the program of a run that was interrupted, killed, or failed; returns where the run is finished.
 
     Args:
         run: the run's folder, a path or a URI.
         allow_changes: whether to go on though model, data or their order are others now.
+        address: of the Ray cluster, in the place of the one that the run had; None for that one.
 
     Raises:
         UserError: there is no run in the folder, or none that can be started from here.
@@ -52,7 +54,11 @@ def resume(run: str, allow_changes: bool) -> None:
     os.environ[RESUME_VARIABLE] = folder
     if allow_changes:
         os.environ[ALLOW_CHANGES_VARIABLE] = "1"
-    print(f"{run}: {record.state} at {record.progress}", file=sys.stderr, flush=True)
+    if address is not None:
+        os.environ[ADDRESS_VARIABLE] = address
+    # Whoever can write the record decides what runs here: it is shown before it does.
+    again = f"in {record.directory}: {shlex.join(record.command)}"
+    print(f"{run}: {record.state} at {record.progress}; {again}", file=sys.stderr, flush=True)
     # In place of this process: Ctrl-C, output and exit status are the program's own.
     try:
         os.execvp(record.command[0], record.command)

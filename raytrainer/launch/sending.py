@@ -12,6 +12,7 @@ from ray._private.runtime_env import packaging
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray.exceptions import RuntimeEnvSetupError
 
+from raytrainer.autoscaler import autoscaler
 from raytrainer.errors import Problem, ResourcesError
 
 
@@ -22,11 +23,11 @@ def folder_to_send(script: str | None) -> str | None:
         script: absolute path; None for a module.
 
     Returns:
-        None where the driver's node is the only one, or where a job has brought a folder for all nodes.
+        None where the driver's node is the only one and stays so, or where a job has brought a folder for all nodes.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     brought = ray.get_runtime_context().runtime_env.get("working_dir")
-    if len(nodes) < 2 or brought:
+    if brought or (len(nodes) < 2 and autoscaler() is None):
         return None
     here = os.getcwd()
     return here if script is None or Path(script).is_relative_to(here) else os.path.dirname(script)

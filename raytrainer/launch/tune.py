@@ -202,8 +202,8 @@ def _connect(
     """Connect to Ray, and find out how many trials it has room for.
 
     Returns:
-        How many trials run at a time, None for as many as an autoscaler brings room for; whether some have several
-        workers.
+        How many trials run at a time, None where an autoscaler brings room and nobody knows how much; whether some have
+        several workers.
     """
 
     def largest() -> ScalingConfig:
@@ -213,12 +213,14 @@ def _connect(
     wanted = asked if isinstance(asked, int) else 1
     cluster.connect(math.ceil(wanted * cluster.cpus(largest())), address)
     scaling = largest()  # which may follow from the cluster
-    cluster.check_supply(scaling, scaling.max_workers)
+    if missing := cluster.check_supply(scaling, scaling.max_workers):
+        print(missing, file=sys.stderr, flush=True)
     several = scaling.max_workers > 1
-    if cluster.grows():
+    room = cluster.room_for(scaling)
+    if room is None:
         return (asked if isinstance(asked, int) else None), several
-    room = cluster.room_for(scaling) // scaling.max_workers
-    return (min(asked, room) if isinstance(asked, int) else room), several
+    trials = room // scaling.max_workers
+    return (min(asked, trials) if isinstance(asked, int) else trials), several
 
 
 def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:

@@ -183,11 +183,13 @@ def _connect(asked: ScalingConfig | None, most: int | None) -> tuple[ScalingConf
     cluster.connect(math.ceil((most or 1) * cluster.cpus(asked)))
     scaling = asked or ScalingConfig(use_gpu=cluster.default_scaling().use_gpu)
     fewest = scaling.num_workers[0] if isinstance(scaling.num_workers, tuple) else scaling.num_workers
-    cluster.check_supply(scaling, fewest)
-    if scaling.max_workers == 1 or cluster.grows():
+    if missing := cluster.check_supply(scaling, fewest):
+        print(missing, file=sys.stderr, flush=True)
+    room = None if scaling.max_workers == 1 else cluster.room_for(scaling)
+    if room is None:
         return scaling, most
-    room = max(1, cluster.room_for(scaling) // scaling.max_workers)
-    return scaling, min(most, room) if most else room
+    trials = max(1, room // scaling.max_workers)
+    return scaling, min(most, trials) if most else trials
 
 
 def _settings(record: SweepRecord) -> dict[str, Any]:

@@ -50,18 +50,6 @@ pytestmark = pytest.mark.ray
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def undisturbed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("undisturbed")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(undisturbed_folder: Path, ray_cluster: None) -> Trained:
-    trainer = faulty_trainer(undisturbed_folder, [])
-    trainer.train()
-    return Trained.of(trainer)
-
-
 @pytest.mark.parametrize(
     ("point", "again"),
     [

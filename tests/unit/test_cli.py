@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 # Writes what it was started with to the file that is its first argument.
 SCRIPT = """
 import json, os, sys
-names = ("RAYTRAINER_RESUME", "RAYTRAINER_ALLOW_CHANGES")
+names = ("RAYTRAINER_RESUME", "RAYTRAINER_ALLOW_CHANGES", "RAYTRAINER_ADDRESS")
 seen = {"arguments": sys.argv[1:], "folder": os.getcwd(), **{name: os.environ.get(name) for name in names}}
 with open(sys.argv[1], "w") as file:
     json.dump(seen, file)
@@ -77,8 +78,10 @@ def test_a_run_is_gone_on_with_by_its_own_command_in_its_own_folder(state: str, 
         "folder": str(project),
         "RAYTRAINER_RESUME": str(tmp_path / "out"),
         "RAYTRAINER_ALLOW_CHANGES": None,
+        "RAYTRAINER_ADDRESS": None,
     }
-    assert done.stderr == f"../out: {state} at step 40 of 100\n"
+    # What is about to run is shown: whoever can write the record decides it.
+    assert done.stderr == f"../out: {state} at step 40 of 100; in {project}: {shlex.join(command)}\n"
     assert done.stdout == ""
 
 
@@ -88,6 +91,13 @@ def test_changes_are_allowed_for_that_program(tmp_path: Path) -> None:
     assert raytrainer("resume", "--allow-changes", "~/out", folder=tmp_path, HOME=str(tmp_path)).returncode == 7
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert (seen["RAYTRAINER_RESUME"], seen["RAYTRAINER_ALLOW_CHANGES"]) == (str(tmp_path / "out"), "1")
+
+
+def test_another_cluster_is_named_to_that_program(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    write(tmp_path / "out", command=[sys.executable, "train.py", "seen.json"], directory=str(tmp_path))
+    assert raytrainer("resume", "out", "--address", "head:6379", folder=tmp_path).returncode == 7
+    assert json.loads((tmp_path / "seen.json").read_text())["RAYTRAINER_ADDRESS"] == "head:6379"
 
 
 def test_a_run_in_a_storage_is_named_by_its_uri(tmp_path: Path) -> None:

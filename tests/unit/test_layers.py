@@ -11,10 +11,13 @@ PACKAGE = Path(__file__).parents[2] / "raytrainer"
 
 LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment", "secrets"},
-    {"config", "arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot"},
+    {
+        *("config", "arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot", "address"),
+        *("autoscaler", "loopback"),
+    },
     {
         *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "wire", "outbox", "elastic"),
-        *("keeping", "continuation", "deepspeed", "mutation", "rescheduling"),
+        *("keeping", "continuation", "deepspeed", "mutation", "rescheduling", "unpickling"),
     },
     {
         *(
@@ -34,9 +37,8 @@ LAYERS: list[set[str]] = [
         *("meaning", "resuming", "stopping", "saving", "pacing", "recovery", "run_record", "adoption"),
     },
     {"tasks"},
-    {"ready"},
     {"worker"},
-    {"backend", "failures", "resizing", "start_clock", "ray_train", "group", "run", "watching", "script"},
+    {"backend", "failures", "resizing", "start_clock", "ready", "ray_train", "group", "run", "watching", "script"},
     {"sweep"},
     {"recording", "checks"},
     {"searching"},
@@ -86,7 +88,7 @@ GROUPS = [
         "holding",
     ],
     ["ranks", "holding"],
-    ["backend", "failures", "resizing", "start_clock", "ray_train", "group", "run", "watching", "script_job"],
+    ["backend", "failures", "resizing", "start_clock", "ready", "ray_train", "group", "run", "watching", "script_job"],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),
         *("script_worker", "script_job"),
