@@ -80,7 +80,7 @@ class Manifest:
             values = json.loads(text)
             if values.pop("format") != 1:
                 raise ValueError("written by a newer version")
-            files = {name: File(**entry) for name, entry in values.pop("files").items()}
+            files = {_inside(name): File(**entry) for name, entry in values.pop("files").items()}
             return cls(files=files, **values)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no manifest: {error!r}") from error
@@ -257,13 +257,14 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
+            ValueError: a file in it would be outside of the copy.
         """
         system, root = self._place
         source, here = posixpath.join(root, name), filesystems.LocalFileSystem()
         # File by file: an object store need not know of the folders in it, and copying one would not make them.
         for info in system.get_file_info(filesystems.FileSelector(source, recursive=True)):
             if info.type == filesystems.FileType.File:
-                file = target / posixpath.relpath(info.path, source)
+                file = target / _inside(posixpath.relpath(info.path, source))
                 file.parent.mkdir(parents=True, exist_ok=True)
                 filesystems.copy_files(info.path, str(file), system, here, use_threads=False)
 
@@ -305,6 +306,13 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystems.copy_files(posixpath.join(source, name), str(target), system, filesystems.LocalFileSystem())
         return folder
+
+
+def _inside(name: str) -> str:
+    """Return a name relative to a folder that leads into it: what comes from a storage is written nowhere else."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} leads out of its folder")
+    return name
 
 
 def damage(manifest: Manifest, folder: Path) -> str | None:

@@ -23,6 +23,7 @@ from raytrainer.pacing import Pacing
 from raytrainer.resuming import Gather, Recovery, Resumed, Resuming
 from raytrainer.saving import Saver
 from raytrainer.stopping import Questions
+from raytrainer.unpickling import deepspeed_reads_data_only, reads_data_only
 from raytrainer.wire import Wire
 
 
@@ -186,7 +187,7 @@ def recoverable_train(
         Stopped: the user asked to stop.
         Halted: the sweep needs no more of this trial.
         Left: a node goes away, or the number of workers changes.
-        ArgumentsError: what shall be resumed is not there, damaged, or another run.
+        ArgumentsError: what shall be resumed is not there, damaged, another run, or has code in it.
         ResourcesError: checkpoints shall be saved, and not every machine sees the folder.
     """
     call = inspect.signature(train).bind(*args, **kwargs)
@@ -198,6 +199,9 @@ def recoverable_train(
         outbox.warn(f"{recovery.store.path} is not shared by all machines, so nothing is saved")
         return train(*call.args, **call.kwargs)
     resumed = resuming.find(given.get("resume_from_checkpoint"))
+    if resumed is not None:
+        resuming.refuse_code(resumed, trainer.is_deepspeed_enabled)
+    reads_data_only(trainer)
     meaning = meaning_of(trainer)
     before: dict[str, Any] = {}
     another = resumed is not None
@@ -216,7 +220,8 @@ def recoverable_train(
     callback = RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox, pacing, adoption)
     trainer.add_callback(callback)
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None
-    with continuation.watching(), adoption.watching() if adoption is not None else contextlib.nullcontext():
+    adopting = adoption.watching() if adoption is not None else contextlib.nullcontext()
+    with continuation.watching(), adopting, deepspeed_reads_data_only(trainer):
         value = train(*call.args, **call.kwargs)
     saver.finish()
     resuming.forget()

@@ -155,6 +155,29 @@ class Resuming:
         self._outbox.warn(f"{store.address(manifest.step)} is damaged and passed over: {reasons[0]}")
         return None
 
+    def refuse_code(self, resumed: Resumed, deepspeed: bool) -> None:
+        """Refuse a checkpoint with a file that would run something when it is read; on every rank, which raise alike.
+
+        Args:
+            resumed: where the run goes on.
+            deepspeed: whether DeepSpeed reads a part of it.
+
+        Raises:
+            ArgumentsError: there is one, which has not been run.
+        """
+        from raytrainer.unpickling import code_in  # it imports transformers, and the driver imports this module
+
+        found = self.gather(code_in(resumed.folder, deepspeed) if self._first_here else None)
+        reasons = [reason for reason in found if reason is not None]
+        if not reasons:
+            return
+        self.forget()
+        fix = (
+            "another checkpoint (delete this one, unless you know who wrote that file: neither transformers nor"
+            " raytrainer writes any such), or resume_from_checkpoint=None to start anew"
+        )
+        raise ArgumentsError(Problem("resume_from_checkpoint", resumed.address, reasons[0], fix))
+
     def forget(self) -> None:
         """Delete what was fetched."""
         if self._first_here:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import fsspec
 import pytest
 from hypothesis import assume, given
@@ -21,6 +22,8 @@ from pyarrow import fs as filesystems
 from transformers.trainer_utils import rotate_checkpoints
 
 from raytrainer.checkpoints import MANIFEST, File, Keep, Manifest, Store, damage, describe, digest, join
+from tests.ray.s3 import S3Server
+from tests.unit.test_unpickling import Evil
 
 FILES = {"model.safetensors": b"weights" * 999, "trainer_state.json": b"{}", "deep/er/empty": b"", "odd näme": b"\0"}
 
@@ -528,3 +531,31 @@ def test_after_each_save_the_same_stay_as_with_transformers(
         for gone in rule.superseded(ours):
             ours.remove(gone)
         assert [m.step for m in ours] == store.steps()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", ".."])
+def test_a_manifest_that_leads_out_of_its_folder_is_none(name: str, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "run"))
+    store.seal(Manifest(3, "a", 1.0, 1, {name: File(0, digest(Path(os.devnull)))}))
+    assert store.steps() == [3] and store.manifest(3) is None
+    store.seal(Manifest(3, "a", 1.0, 1, {"a..b/c": File(0, "")}))
+    assert store.manifest(3) is not None
+
+
+def test_a_manifest_is_never_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / MANIFEST).write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
+    assert Store(str(tmp_path)).manifest(3) is None
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_file_whose_name_leads_out_of_its_folder_is_not_fetched(tmp_path: Path) -> None:
+    """An object store's names are text: nothing keeps them from having dots in them."""
+    with S3Server() as server:
+        address = server.bucket("fetched")
+        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.port}", region_name="us-east-1")
+        for name in ("runs/model/good", "runs/model/../../../evil"):
+            client.put_object(Bucket="fetched", Key=name, Body=b"")
+        with pytest.raises(ValueError, match=r"'\.\./\.\./\.\./evil' leads out of its folder"):
+            Store(address).fetch_folder("model", tmp_path / "a" / "b" / "c")
+    assert not (tmp_path / "evil").exists()

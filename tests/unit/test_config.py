@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from raytrainer.config.hosted import KINDS
 from raytrainer.config.loading import load_config
 from raytrainer.config.resolved import resolved_yaml
+from raytrainer.config.schema import OwnTrainer
 from raytrainer.config.variables import put_in
 from raytrainer.config.yaml_values import parse
+from raytrainer.errors import ConfigError
 from tests.unit.config_rows import config
 
 KEPT: dict[str, str] = {
@@ -256,3 +259,29 @@ def test_relative_paths_are_left_as_they_are() -> None:
     write("run.yaml", "base: base/below.yaml\n")
     assert load_config("run.yaml").config.data.train == "train.jsonl"
     assert load_config("run.yaml").config.run.storage_path == "runs"
+
+
+@pytest.mark.parametrize(
+    "tagged",
+    [
+        "!!python/object/apply:os.mkdir [mark]",
+        "!!python/object/new:os.mkdir [mark]",
+        "!!python/object/apply:os.mkdir {args: [mark]}",
+        "!!python/module:evil ''",
+        "!!python/name:evil.build ''",
+        "!evil [mark]",
+    ],
+)
+def test_a_tag_runs_nothing(tagged: str) -> None:
+    write("evil.py", "import os\nos.mkdir('mark')\ndef build(arguments): ...\n")
+    for text in (f"name: {tagged}", f"trainer: evil:build\nmodel: {tagged}", f"base: {tagged}"):
+        with pytest.raises(ConfigError):
+            load_config(write("run.yaml", text))
+    assert not Path("mark").exists()
+
+
+def test_a_trainer_that_is_named_is_not_imported() -> None:
+    write("evil.py", "import os\nos.mkdir('mark')\ndef build(arguments): ...\n")
+    config = load_config(write("run.yaml", "name: a\ntrainer: evil:build")).config
+    assert isinstance(config, OwnTrainer) and config.trainer == "evil:build"
+    assert not Path("mark").exists() and "evil" not in sys.modules
