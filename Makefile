@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv/bin
 PIP_INSTALL = -m pip install -q --disable-pip-version-check
 
-.PHONY: setup demo test test-all lint bench lock
+.PHONY: setup demo test test-all lint bench bench-gpu lock
 
 setup: .venv/.stamp
 
@@ -29,11 +29,16 @@ lint: setup
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
-BENCHMARKS := checkpoint_stall sweep_throughput sweep_efficiency sweep_many tracking tracking_trials
+BENCHMARKS := startup throughput report_latency shipping checkpoint_stall scale
+BENCHMARKS += sweep_throughput sweep_efficiency sweep_many tracking tracking_trials
 # Each against a peer, both in one run; on a machine that does nothing else.
 bench: setup
 	@for each in $(BENCHMARKS); do echo "== $$each"; OMP_NUM_THREADS=1 $(VENV)/python benchmarks/$$each.py || missed=1; \
 	done; exit $${missed:-0}
+
+# Where there is a GPU; without one, toy models, whose figures say nothing.
+bench-gpu: setup
+	$(VENV)/python benchmarks/gpu.py
 
 # The newest versions that fit pyproject.toml, names and versions only; torch stays where TORCH says.
 TORCH := 2.13.0
