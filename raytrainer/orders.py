@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ def orders(relay: Any, rank: int) -> Iterator[Callable[[], Any]]:
     """
     done = None
     while (post := ray.get(relay.next_order.remote(rank, done))) is not None:
-        # Before the order is read: the user's modules are where the driver found them, where this machine has them.
-        sys.path += [folder for folder in post.path if folder not in sys.path and os.path.isdir(folder)]
+        # Before the order is read, which imports them.
+        find_modules_in(post.path)
         read = functools.partial(_read, post)
         if post.last:
             yield read
@@ -38,6 +38,15 @@ def orders(relay: Any, rank: int) -> Iterator[Callable[[], Any]]:
         with as_found():
             yield read
         done = post.number
+
+
+def find_modules_in(folders: Sequence[str]) -> None:
+    """Have this process find the user's modules where the driver found them, as far as this machine has the folders.
+
+    Args:
+        folders: the driver's ``sys.path``.
+    """
+    sys.path += [folder for folder in folders if folder not in sys.path and os.path.isdir(folder)]
 
 
 def _read(post: Post) -> Any:

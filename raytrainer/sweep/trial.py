@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytrainer.checkpoints import Store
 from raytrainer.errors import TrainingFailed
 from raytrainer.events import Evaluated
-from raytrainer.orders import free_memory
+from raytrainer.orders import find_modules_in, free_memory
 from raytrainer.run import Job, fit
 from raytrainer.sweep.here import run_here
 from raytrainer.sweep.recorder import Recorder
@@ -105,7 +103,7 @@ class SweepTrial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         environment, directory, path = self.here
-        sys.path += [folder for folder in path if folder not in sys.path and os.path.isdir(folder)]
+        find_modules_in(path)
         settle_in(environment, directory, use_cpu=False)
         self._number = int(Path(self._storage.trial_fs_path).name)  # type: ignore[union-attr]  # Ray Tune set it
         self._sampled = sampled_of(config)
