@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raytrainer.arguments import RaySeq2SeqTrainingArguments, RayTrainingArguments
     from raytrainer.trainer import RaySeq2SeqTrainer, RayTrainer, distribute
+    from raytrainer.warming import warm_up
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,7 @@ __all__ = [
     "RayTrainer",
     "RayTrainingArguments",
     "distribute",
+    "warm_up",
 ]
 
 _HOME = {
@@ -24,6 +26,7 @@ _HOME = {
     "RayTrainer": "trainer",
     "RayTrainingArguments": "arguments",
     "distribute": "trainer",
+    "warm_up": "warming",
 }
 
 
@@ -32,7 +35,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'raytrainer' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"raytrainer.{_HOME[name]}"), name)
+    from raytrainer.importing import collecting_paused
+
+    with collecting_paused():
+        return getattr(import_module(f"raytrainer.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

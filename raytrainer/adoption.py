@@ -50,11 +50,11 @@ class Adoption:
     def watching(self) -> Iterator[None]:
         """Adopt what the arguments say when the checkpoint is loaded, while ``train`` runs inside the block."""
         trainer, load = self._trainer, self._trainer._load_optimizer_and_scheduler
-        trainer._load_optimizer_and_scheduler = lambda checkpoint: self._load(load, checkpoint)  # type: ignore[method-assign]
+        trainer._load_optimizer_and_scheduler = lambda checkpoint: self._load(load, checkpoint)  # type: ignore[method-assign]  # put in the place of it
         try:
             yield
         finally:
-            trainer._load_optimizer_and_scheduler = load  # type: ignore[method-assign]
+            trainer._load_optimizer_and_scheduler = load  # type: ignore[method-assign]  # put in the place of it
 
     def begin(self, state: TrainerState) -> None:
         """Mend the state that transformers has read; call it when training begins."""

@@ -72,7 +72,7 @@ class RayTrainingArguments(HardwareElsewhere, TrainingArguments):
 class RaySeq2SeqTrainingArguments(HardwareElsewhere, Seq2SeqTrainingArguments):
     """transformers' Seq2SeqTrainingArguments, without new fields, for a driver that lacks the workers' hardware.
 
-    See :class:`RayTrainingArguments`.
+    See ``RayTrainingArguments``.
     """
 
 

@@ -58,7 +58,7 @@ class _ProcessGroup(Backend):
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, ProcessGroupConfig)
-        address, port = worker_group.execute_single(0, _address_and_port)
+        address, port = worker_group.execute_single(0, _open_door)
         size = len(worker_group)
         across = len({worker.metadata.node_ip for worker in worker_group.get_workers()}) > 1
         ray.get(
@@ -74,10 +74,17 @@ class _ProcessGroup(Backend):
         worker_group.execute_async(_leave)
 
 
-def _address_and_port() -> tuple[str, int]:
-    from ray.train._internal.utils import get_address_and_port
+# Rank 0: where the group's store will listen. The others find it open, however much sooner they come: one whose call is
+# refused waits a second before the next.
+_door: socket.socket | None = None
 
-    return get_address_and_port()
+
+def _open_door() -> tuple[str, int]:
+    global _door
+    address = ray.util.get_node_ip_address()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    _door = socket.create_server((address, 0), family=family)
+    return address, _door.getsockname()[1]
 
 
 def _join(address: str, port: int, rank: int, size: int, backend: str, timeout_s: int, across: bool) -> None:
@@ -86,38 +93,41 @@ def _join(address: str, port: int, rank: int, size: int, backend: str, timeout_s
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = address, str(port)
     if across:
         _let_gloo_be_reached()
+    elif is_loopback(address):
+        _stay_on_loopback()
     _set_torch_distributed_env_vars()
-    method = _on_loopback(address, port) if is_loopback(address) else "env://"
-    _setup_torch_process_group(backend, rank, size, method, timeout_s)
+    _setup_torch_process_group(backend, rank, size, _meeting_place(address, port), timeout_s)
 
 
-def _on_loopback(address: str, port: int) -> str:
-    """Keep a group whose workers are all on this machine off the network; return the URL by which it meets.
-
-    torch's store listens on every interface, gloo and NCCL on that of the machine's name.
-    """
-    from torch.distributed.rendezvous import register_rendezvous_handler
-
+def _stay_on_loopback() -> None:
+    """Keep a group whose workers are all on this machine off the network, where gloo and NCCL would listen."""
     interface = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if interface is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+
+
+def _meeting_place(address: str, port: int) -> str:
+    """Return the URL by which torch's workers meet at rank 0's door; its own store would listen on every interface."""
+    from torch.distributed.rendezvous import register_rendezvous_handler
+
     with contextlib.suppress(RuntimeError):  # this process has met a group before
-        register_rendezvous_handler("loopback", _meet)
-    return f"loopback://[{address}]:{port}" if ":" in address else f"loopback://{address}:{port}"
+        register_rendezvous_handler("door", _meet)
+    return f"door://[{address}]:{port}" if ":" in address else f"door://{address}:{port}"
 
 
 def _meet(url: str, timeout: timedelta, **_: Any) -> Iterator[tuple[Any, int, int]]:
     """What torch does for ``tcp://``, with a socket of ours to listen on."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it comes from torch's compiled part
 
+    global _door
     place = urlsplit(url)
     query = dict(parse_qsl(place.query))
     rank, size = int(query["rank"]), int(query["world_size"])
-    host, port, first = place.hostname or "", place.port or 0, rank == 0
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family).detach() if first else None
-    store = TCPStore(host, port, size, first, timeout, multi_tenant=True, master_listen_fd=listening)
+    host, port = place.hostname or "", place.port or 0
+    door, _door = _door, None
+    listening = door.detach() if door is not None else None
+    store = TCPStore(host, port, size, rank == 0, timeout, multi_tenant=True, master_listen_fd=listening)
     yield store, rank, size
 
 

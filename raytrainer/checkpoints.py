@@ -1,19 +1,15 @@
-"""Checkpoints in a run's storage: one exists when its manifest does, and is good when the manifest tells the truth."""
+"""Checkpoints and other files of a run in its storage, wherever that is."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
-import json
-import math
+import errno
 import os
 import posixpath
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,69 +17,13 @@ from typing import Any
 from pyarrow import fs as filesystems
 
 from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.manifests import MANIFEST, Manifest, inside
 from raytrainer.secrets import has_credentials
 
-MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
-_CHUNK = 4 * 2**20
+# Something else has a file's name, which no waiting changes.
+_NO_FILE = {errno.EISDIR, errno.ELOOP, errno.ENOTDIR}
 _UPLOAD_CHUNK = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a checkpoint.
-
-    Args:
-        size: bytes.
-        sha256: digest of its content, hexadecimal.
-    """
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What makes a folder a checkpoint; written when everything that it names is in the storage.
-
-    Args:
-        step: optimizer steps done.
-        run: which call of ``train`` wrote it; a call that is repeated after a failure keeps its name.
-        time: when, in seconds since the Unix epoch.
-        world_size: number of workers that wrote it.
-        files: name inside the folder, with ``/``, to size and digest.
-        metrics: of the evaluation at this step, empty without one.
-        meaning: what the run trained, on what; compared when it is resumed.
-        pinned: whether it stays until somebody else deletes it, a sweep for example.
-    """
-
-    step: int
-    run: str
-    time: float
-    world_size: int
-    files: dict[str, File]
-    metrics: dict[str, float] = field(default_factory=dict)
-    meaning: dict[str, Any] = field(default_factory=dict)
-    pinned: bool = False
-
-    def to_json(self) -> str:
-        return json.dumps({"format": 1, **dataclasses.asdict(self)}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Manifest:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            ValueError: it is something else.
-        """
-        try:
-            values = json.loads(text)
-            if values.pop("format") != 1:
-                raise ValueError("written by a newer version")
-            files = {_inside(name): File(**entry) for name, entry in values.pop("files").items()}
-            return cls(files=files, **values)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"no manifest: {error!r}") from error
 
 
 class Store:
@@ -117,9 +57,18 @@ class Store:
         """Where it is on this machine; only for a local one."""
         return Path(self._place[1])
 
+    @property
+    def shown(self) -> str:
+        """Where it is, for people and other programs: a path where it is local, else the URI."""
+        return self._place[1] if self.local else self.path
+
+    def below(self, *names: str) -> Store:
+        """Return a folder inside it."""
+        return Store(join(self.path, *names), self.filesystem)
+
     def address(self, step: int) -> str:
         """Return where a checkpoint is: a path where the store is local, else a URI."""
-        return join(self._place[1] if self.local else self.path, f"checkpoint-{step}")
+        return join(self.shown, f"checkpoint-{step}")
 
     def manifests(self) -> list[Manifest]:
         """Return those of all checkpoints, oldest first by the time of writing."""
@@ -128,24 +77,29 @@ class Store:
 
     def steps(self) -> list[int]:
         """Return the steps of all folders that are called like a checkpoint, complete or not."""
-        system, root = self._place
-        infos = system.get_file_info(filesystems.FileSelector(root, allow_not_found=True))
-        matches = (_FOLDER.fullmatch(info.base_name) for info in infos if info.type == filesystems.FileType.Directory)
+        matches = (_FOLDER.fullmatch(name) for name in self.folders(""))
         return sorted(int(match[1]) for match in matches if match)
 
     def folders(self, name: str) -> list[str]:
         """Return the names of the folders in one of its folders, sorted; none where it is not there."""
-        system, root = self._place
-        selector = filesystems.FileSelector(posixpath.join(root, name), allow_not_found=True)
-        infos = system.get_file_info(selector)
-        return sorted(info.base_name for info in infos if info.type == filesystems.FileType.Directory)
+        return self._listed(name, filesystems.FileType.Directory)
 
     def files(self, name: str) -> list[str]:
         """Return the names of the files in one of its folders, sorted; none where it is not there."""
+        return self._listed(name, filesystems.FileType.File)
+
+    def _listed(self, name: str, kind: filesystems.FileType) -> list[str]:
         system, root = self._place
-        selector = filesystems.FileSelector(posixpath.join(root, name).rstrip("/"), allow_not_found=True)
-        infos = system.get_file_info(selector)
-        return sorted(info.base_name for info in infos if info.type == filesystems.FileType.File)
+        folder = posixpath.join(root, name).rstrip("/")
+        if self.local:
+            # pyarrow fails on a name that is not UTF-8, whoever put it there.
+            is_one = os.path.isdir if kind == filesystems.FileType.Directory else os.path.isfile
+            try:
+                return sorted(each for each in os.listdir(folder) if is_one(posixpath.join(folder, each)))
+            except FileNotFoundError:
+                return []
+        infos = system.get_file_info(filesystems.FileSelector(folder, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == kind)
 
     def manifest(self, step: int) -> Manifest | None:
         """Return the manifest of a checkpoint, None where there is none that can be read."""
@@ -153,6 +107,10 @@ class Store:
             manifest = Manifest.from_json(self.read(posixpath.join(f"checkpoint-{step}", MANIFEST)))
         except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
         return manifest if manifest.step == step else None  # else a copied folder, or damaged
 
     def read(self, name: str) -> bytes:
@@ -162,7 +120,10 @@ class Store:
             FileNotFoundError: there is none.
         """
         system, root = self._place
-        with system.open_input_stream(posixpath.join(root, name)) as stream:
+        path = posixpath.join(root, name)
+        if self.local:
+            return Path(path).read_bytes()
+        with system.open_input_stream(path) as stream:
             content: bytes = stream.read()
         return content
 
@@ -264,7 +225,7 @@ class Store:
         # File by file: an object store need not know of the folders in it, and copying one would not make them.
         for info in system.get_file_info(filesystems.FileSelector(source, recursive=True)):
             if info.type == filesystems.FileType.File:
-                file = target / _inside(posixpath.relpath(info.path, source))
+                file = target / inside(posixpath.relpath(info.path, source))
                 file.parent.mkdir(parents=True, exist_ok=True)
                 filesystems.copy_files(info.path, str(file), system, here, use_threads=False)
 
@@ -306,92 +267,6 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystems.copy_files(posixpath.join(source, name), str(target), system, filesystems.LocalFileSystem())
         return folder
-
-
-def _inside(name: str) -> str:
-    """Return a name relative to a folder that leads into it: what comes from a storage is written nowhere else."""
-    if name.startswith("/") or ".." in name.split("/"):
-        raise ValueError(f"{name!r} leads out of its folder")
-    return name
-
-
-def damage(manifest: Manifest, folder: Path) -> str | None:
-    """Compare a checkpoint's files with its manifest.
-
-    Args:
-        manifest: what should be there.
-        folder: what is there.
-
-    Returns:
-        The first file that is wrong and how, None where all are right.
-    """
-    for name, expected in sorted(manifest.files.items()):
-        try:
-            size = os.path.getsize(folder / name)
-            if size != expected.size:
-                return f"{name} has {size} bytes instead of {expected.size}"
-            if digest(folder / name) != expected.sha256:
-                return f"{name} has the right size and another content (sha256)"
-        except FileNotFoundError:
-            return f"{name} is missing"
-        except OSError as error:  # a disk that is going bad: an older checkpoint may be elsewhere on it
-            return f"{name} cannot be read: {error}"
-    return None
-
-
-def describe(file: Path) -> File:
-    """Return size and digest of a file."""
-    return File(os.path.getsize(file), digest(file))
-
-
-def digest(file: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
-    sha256 = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest()
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Which checkpoints stay when a new one is there.
-
-    Args:
-        limit: how many in all, None for every one; the newest always stays.
-        best: how many of the best ones stay whatever their age, the limit's part of them.
-        metric: which metric tells the best, as evaluations name it.
-        greater_is_better: whether a larger value is better.
-    """
-
-    limit: int | None = None
-    best: int = 0
-    metric: str | None = None
-    greater_is_better: bool = False
-
-    def ranked(self, manifests: Iterable[Manifest]) -> list[Manifest]:
-        """Return those that have the metric, best first; of equals the older one."""
-        if self.metric is None:
-            return []
-        sign = -1 if self.greater_is_better else 1
-        having = [m for m in manifests if not math.isnan(m.metrics.get(self.metric, math.nan))]
-        return sorted(having, key=lambda m: (sign * m.metrics[self.metric or ""], m.step))
-
-    def superseded(self, manifests: list[Manifest]) -> list[Manifest]:
-        """Return those that go, oldest first.
-
-        Args:
-            manifests: all checkpoints, oldest first.
-        """
-        manifests = [manifest for manifest in manifests if not manifest.pinned]
-        if self.limit is None or len(manifests) <= self.limit:
-            return []
-        kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
-        for manifest in reversed(manifests):
-            if len(kept) >= self.limit:
-                break
-            kept.add(manifest.step)
-        return [m for m in manifests if m.step not in kept]
 
 
 def join(path: str, *names: str) -> str:

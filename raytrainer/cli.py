@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+import raytrainer
 from raytrainer.errors import Problem, TrainingFailed, UserError
 
 app = typer.Typer(
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 failed, 2 the user's mistake, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # The interpreter's last look for cycles takes two seconds with all that torch and transformers made.
+    # Python searches all that torch and transformers make for cycles while they are imported, which makes that a third
+    # longer, and once more at its own end, which takes two seconds.
+    gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
     try:
         app(given, prog_name="raytrainer")
@@ -48,8 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"raytrainer {raytrainer.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _program() -> None:
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     # With a callback typer keeps the commands' names even where there is one only.
     pass
 
@@ -87,7 +100,7 @@ def _train(config: ConfigFile, settings: Settings = None, address: Address = Non
 
     if isinstance(loaded.config, Script):
         raise typer.Exit(train_script(loaded.config, address))
-    train(loaded.config, loaded.yaml(), address)
+    train(loaded.config, loaded.secrets, address)
 
 
 @app.command("tune", epilog="example: raytrainer tune tune_configs/learning_rate.yaml tune.num_samples=20")

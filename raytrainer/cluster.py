@@ -16,7 +16,7 @@ from ray.train.v2.api.config import ScalingConfig
 from raytrainer.address import chosen, host_and_port, not_of_it, problems
 from raytrainer.autoscaler import HEAD, Autoscaler, Resources, autoscaler, listed, slots_of
 from raytrainer.errors import Problem, ResourcesError
-from raytrainer.loopback import is_loopback, keep_token_private, ray_on_loopback
+from raytrainer.loopback import is_loopback, keep_token_private, ray_on_loopback, ray_without_api_server
 
 # A node that has just been started has its raylet a moment after the head knows of it.
 _RAYLET_S = 10.0
@@ -45,7 +45,7 @@ def connect(cpus_needed: int, address: str | None = None) -> None:
     if there is None:
         keep_token_private()
         # "local": without an address Ray joins a cluster that somebody else left on this machine.
-        with ray_on_loopback():
+        with ray_on_loopback(), ray_without_api_server():
             ray.init(address="local", num_cpus=max(os.cpu_count() or 1, cpus_needed), include_dashboard=False)
         return
     if found := list(problems(*there)):

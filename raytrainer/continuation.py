@@ -41,16 +41,16 @@ class Continuation:
         self._before_batches: list[Callable[[], None]] = []
         self._generator: torch.Generator | None = None
         self._load_rng_state = trainer._load_rng_state
-        self._began, self._before = time.time(), 0.0
+        self._began, self._clock, self._before = time.monotonic(), time.time(), 0.0
         self._attributes = self._callback_attributes()
-        trainer._finalize_training = self._with_time_before(trainer._finalize_training)  # type: ignore[method-assign]
+        trainer._finalize_training = self._with_time_before(trainer._finalize_training)  # type: ignore[method-assign]  # put in the place of it
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Know the random state before each batch is made, while ``train`` runs inside the block."""
         trainer, skip = self._trainer, accelerate.skip_first_batches
-        trainer.get_train_dataloader = _then(trainer.get_train_dataloader, self._watch)  # type: ignore[method-assign]
-        trainer._run_epoch = self._no_step_beyond(trainer._run_epoch)  # type: ignore[method-assign]
+        trainer.get_train_dataloader = _then(trainer.get_train_dataloader, self._watch)  # type: ignore[method-assign]  # put in the place of it
+        trainer._run_epoch = self._no_step_beyond(trainer._run_epoch)  # type: ignore[method-assign]  # put in the place of it
         with replaced(transformers.trainer, "skip_first_batches", _then(skip, self._watch)):
             yield
 
@@ -72,7 +72,7 @@ class Continuation:
 
     def begin(self) -> None:
         """Note when training begins."""
-        self._began = time.time()
+        self._began, self._clock = time.monotonic(), time.time()
 
     def begin_epoch(self) -> None:
         """Note the random state in which an epoch begins."""
@@ -86,7 +86,7 @@ class Continuation:
             "total_loss": trainer._total_loss_scalar,
             "last_logged": trainer._globalstep_last_logged,
             "initial_step": trainer._initial_global_step,
-            "seconds": self._before + time.time() - self._began,
+            "seconds": self._before + time.monotonic() - self._began,
             "epoch_random": self._epoch_random,
             "batch_random": self._batch_random,
             "generator": _random_state(self._generator)["generator"],
@@ -140,10 +140,10 @@ class Continuation:
             # when that batch and those of the next step are made, which have to be made from it.
             waiting = self._batch_random
             self._before_batches = [lambda: _set_random_state(waiting), lambda: self._load_rng_state(str(folder))]
-            self._trainer._load_rng_state = self._load_nothing  # type: ignore[method-assign]
+            self._trainer._load_rng_state = self._load_nothing  # type: ignore[method-assign]  # put in the place of it
 
     def _load_nothing(self, checkpoint: str | None) -> None:
-        self._trainer._load_rng_state = self._load_rng_state  # type: ignore[method-assign]
+        self._trainer._load_rng_state = self._load_rng_state  # type: ignore[method-assign]  # put in the place of it
 
     def _watch(self, loader: Any) -> Any:
         # accelerate's loader, which makes a batch ahead; any other one makes what it gives.
@@ -170,7 +170,9 @@ class Continuation:
 
     def _with_time_before(self, finalize: Callable[..., Any]) -> Callable[..., Any]:
         def finalize_training(trial: Any, num_train_samples: Any, start_time: float) -> Any:
-            return finalize(trial, num_train_samples, start_time - self._before)
+            # transformers goes by the machine's clock, which may have been set meanwhile.
+            set_by = (time.time() - self._clock) - (time.monotonic() - self._began)
+            return finalize(trial, num_train_samples, start_time + set_by - self._before)
 
         return finalize_training
 

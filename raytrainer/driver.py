@@ -9,22 +9,23 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from ray.train.v2.api.config import LoggingConfig, RunConfig
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_utils import BestRun
 
 from raytrainer import checks, cluster, shipping
 from raytrainer.arguments import extra_attributes, field_values
 from raytrainer.checkpoints import Store, on_this_machine
+from raytrainer.claim import claimed
 from raytrainer.deepspeed_config import config_for, read_config
-from raytrainer.group import let_go
+from raytrainer.importing import imported_meanwhile
 from raytrainer.keeping import checkpoint_store, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
-from raytrainer.run import OF_MLFLOW, Job, Outcome
+from raytrainer.run import OF_MLFLOW, Job, Outcome, default_run
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
+from raytrainer.staying import arrived, let_go
 from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.watching import sweep, watched_fit
 
@@ -75,8 +76,8 @@ class DriverSide(Recorded):
             direction: ``"minimize"``, ``"maximize"``, or a list of these for several objectives.
             backend: ``"ray"`` or ``"optuna"``; None for the one that ``hp_space`` is written for.
             hp_name: names a trial; the name is its ``run_name``.
-            **kwargs: of ``ray.tune.run`` what :class:`raytrainer.searching.options.Options` has, ``sampler`` for
-                Optuna, and ``keep``, ``scope`` and ``seed``.
+            **kwargs: what ``raytrainer.searching.options.Options`` has: of ``ray.tune.run`` what is right here,
+                ``sampler`` for Optuna, and ``keep``, ``scope`` and ``seed``.
 
         Returns:
             The best run, for a list of directions those of the Pareto front. ``run_id`` names the trial's folder;
@@ -105,16 +106,23 @@ class DriverSide(Recorded):
         return search(subject, asked)
 
     def _on_cluster(self, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        began = time.monotonic()
-        cluster.connect(cluster.cpus(self._scaling))
-        connected_s = time.monotonic() - began
-        job = self._job(action, args, kwargs)
-        folder = run_folder(self._run, job.arguments[1]["output_dir"])
-        resumed = kwargs.get("resume_from_checkpoint", args[0] if args else None) if action == "train" else None
+        folder = run_folder(self._run, on_this_machine(self.args.output_dir))
+        if action != "train":
+            return self._carry_out(folder, action, args, kwargs)
+        with claimed(folder, "the run's folder", folder.path):
+            return self._carry_out(folder, action, args, kwargs)
+
+    def _carry_out(self, folder: Store, action: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         target = tracking_target(self.args, os.environ, os.getcwd())
-        if target is not None:
-            watched = action == "train" and target.system_metrics
-            job = dataclasses.replace(job, travelling=OF_MLFLOW, system_metrics=watched)
+        began = time.monotonic()
+        with imported_meanwhile("mlflow.tracking" if target is not None and action != "predict" else None):
+            arrived()
+            cluster.connect(cluster.cpus(self._scaling))
+            connected_s = time.monotonic() - began
+        job = self._job(action, args, kwargs)
+        resumed = kwargs.get("resume_from_checkpoint", args[0] if args else None) if action == "train" else None
+        if target is not None and target.system_metrics and action == "train":
+            job = dataclasses.replace(job, system_metrics=True)
         tracker = self._open_tracker(action, target, folder, again=resumed is True or asked_to_resume(folder.path))
         try:
             outcome = watched_fit(job, tracker, folder)
@@ -149,13 +157,14 @@ class DriverSide(Recorded):
             # What a call brings is not kept in the object store for the next one.
             call=self._pack((args, kwargs), {"the call's arguments": (args, kwargs)}, shipping.Shipper(self._shipper)),
             scaling=self._scaling,
-            run=self._run or _default_run(values["output_dir"]),
+            run=self._run or default_run(os.path.join(values["output_dir"], "ray")),
             state=None if action == "train" else dataclasses.asdict(self.state),
             weights=self._weights,
             precision=precision,
             loss_scale=loss_scale,
             global_train_batch_size=global_train_batch_size,
             recovery=self._recovery(values["output_dir"]) if action == "train" else None,
+            travelling=OF_MLFLOW,
             stays=not any(values.get(name) for name in _LEAVES_TRACES),
         )
 
@@ -205,9 +214,3 @@ class DriverSide(Recorded):
 _LEAVES_TRACES = (
     *("deepspeed", "fsdp", "parallelism_config", "full_determinism", "tf32", "torch_compile", "use_liger_kernel"),
 )
-
-
-def _default_run(output_dir: str) -> RunConfig:
-    """Keep what Ray Train writes beside what the trainer writes; of what it logs, the warnings."""
-    logging = LoggingConfig(log_level="WARNING")
-    return RunConfig(storage_path=os.path.join(output_dir, "ray"), logging_config=logging)

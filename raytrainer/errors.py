@@ -85,11 +85,7 @@ class ShippingError(UserError):
 
 
 class TrainingFailed(RayTrainerError, RuntimeError):
-    """The run broke, and not by an exception in the user's code: a worker died, or Ray gave up.
-
-    Args:
-        message: what happened.
-    """
+    """The run broke, and not by an exception in the user's code: a worker died, or Ray gave up. Its text says what."""
 
 
 class ScriptFailed(RayTrainerError, RuntimeError):

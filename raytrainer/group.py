@@ -1,11 +1,10 @@
-"""Driver: a group of workers, which carries out one order after another, and stays a while for the next one."""
+"""Driver: a group of workers, which carries out one order after another."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -16,15 +15,12 @@ from ray import cloudpickle
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 
 from raytrainer.backend import ProcessGroupConfig
+from raytrainer.early import EarlyWorkers, early_workers
 from raytrainer.orders import own_sources
 from raytrainer.ray_train import GroupTrainer, ray_train_settings
 from raytrainer.relay import relay_here
 from raytrainer.wire import Post
 
-KEEP_VARIABLE = "RAYTRAINER_KEEP_WORKERS_S"
-"""Seconds that workers stay after a call, in case another one follows; 0 to let them go at once."""
-
-_KEEP_S = 30.0
 _END_S = 30.0
 
 
@@ -57,6 +53,12 @@ class Plan:
         """Whether such a group can carry out several orders: of one size, and watched by nobody else."""
         return not (self.tidied or self.scaling.elasticity_enabled or self.scaling.use_tpu or self.run.callbacks)
 
+    @property
+    def at_once(self) -> bool:
+        """Whether its workers can be started before there is a controller, which would decide on them."""
+        waits = self.waits or self.tidied
+        return not (waits or self.scaling.elasticity_enabled or self.scaling.use_tpu or self.run.callbacks)
+
     def serves(self, other: Plan) -> bool:
         """Tell whether a group of this plan can carry out what another plan was made for."""
         # Neither its name nor its folder: what a run keeps, the workers write themselves.
@@ -78,6 +80,10 @@ class Group:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._early: EarlyWorkers | None = None
+        if plan.at_once:
+            with self._settings():
+                self._early = early_workers(plan.scaling, plan.run, plan.environment)
         self.relay = relay_here()
         self.starts = 0
         self._trainer: GroupTrainer | None = None
@@ -106,7 +112,9 @@ class Group:
     def start(self) -> None:
         """Start the workers, or start them anew after their controller has died; they begin with the last order."""
         plan, scaling = self._plan, self._plan.scaling
-        with ray_train_settings(scaling, plan.waits):
+        if self._trainer is not None:
+            self._dismiss()
+        with self._settings():
             self._trainer = GroupTrainer(
                 plan.loop,
                 # Ray Train hands this configuration to each of its own actors: nothing of the user's is in it.
@@ -118,6 +126,7 @@ class Group:
                 run_config=cast("Any", plan.run),
                 relay=self.relay,
                 environment=plan.environment,
+                early=self._early,
                 sizes=list(plan.sizes),
                 resizes=self.relay if plan.recoverable else None,
                 tidied=plan.tidied,
@@ -155,10 +164,19 @@ class Group:
             self._trainer.abort(_END_S)  # type: ignore[union-attr]  # it lives
         self._forget()
 
+    def _settings(self) -> contextlib.AbstractContextManager[None]:
+        return ray_train_settings(self._plan.scaling, self._plan.waits)
+
     def _forget(self) -> None:
         if _cluster() == self._cluster:
             ray.kill(self.relay)
+            self._dismiss()
         self._trainer = None
+
+    def _dismiss(self) -> None:
+        if self._early is not None:
+            self._early.dismiss()
+        self._early = None
 
     def note_sources(self, files: Sequence[str]) -> None:
         """Take note of the user's modules that the workers have loaded."""
@@ -188,75 +206,3 @@ def _cluster() -> tuple[str, str] | None:
         return None
     context = ray.get_runtime_context()
     return context.gcs_address, context.get_job_id()
-
-
-class _Stay:
-    """The one group of this program that waits for another order."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._group: Group | None = None
-        self._timer: threading.Timer | None = None
-
-    def put(self, group: Group) -> None:
-        with self._lock:
-            before, self._group = self._group, group
-            self._timer = threading.Timer(_keep_s(), self._expire, [group])
-            self._timer.daemon = True
-            self._timer.start()
-        if before is not None:
-            before.end()
-
-    def take(self) -> Group | None:
-        with self._lock:
-            group, self._group = self._group, None
-            if self._timer is not None:
-                self._timer.cancel()
-        return group
-
-    def _expire(self, group: Group) -> None:
-        with self._lock:
-            if self._group is not group:
-                return
-            self._group = None
-        group.end()
-
-
-_stay = _Stay()
-
-
-def open_group(plan: Plan) -> Group:
-    """Return the workers that stayed, where they are what a plan asks for, else others; those that stayed are let go.
-
-    Args:
-        plan: what they shall be.
-    """
-    group = _stay.take()
-    if group is not None:
-        if group.can_serve(plan):
-            return group
-        group.end()
-    return Group(plan)
-
-
-def keep(group: Group) -> None:
-    """Have a group whose workers wait stay for a while, in case another order follows."""
-    _stay.put(group)
-
-
-def let_go() -> None:
-    """Let those workers go that stayed."""
-    if (group := _stay.take()) is not None:
-        group.end()
-
-
-def keeps() -> bool:
-    """Tell whether workers stay at all."""
-    return _keep_s() > 0
-
-
-def _keep_s() -> float:
-    try:
-        return float(os.environ.get(KEEP_VARIABLE, _KEEP_S))
-    except ValueError:
-        return _KEEP_S

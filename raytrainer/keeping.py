@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ray.train.constants import DEFAULT_STORAGE_PATH
 from ray.train.v2.api.config import RunConfig
 
-from raytrainer.checkpoints import Keep, Store, join, on_this_machine
+from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.manifests import Manifest
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay when a new one is there.
+
+    Args:
+        limit: how many in all, None for every one; the newest always stays.
+        best: how many of the best ones stay whatever their age, the limit's part of them.
+        metric: which metric tells the best, as evaluations name it.
+        greater_is_better: whether a larger value is better.
+    """
+
+    limit: int | None = None
+    best: int = 0
+    metric: str | None = None
+    greater_is_better: bool = False
+
+    def ranked(self, manifests: Iterable[Manifest]) -> list[Manifest]:
+        """Return those that have the metric, best first; of equals the older one."""
+        if self.metric is None:
+            return []
+        sign = -1 if self.greater_is_better else 1
+        having = [m for m in manifests if not math.isnan(m.metrics.get(self.metric, math.nan))]
+        return sorted(having, key=lambda m: (sign * m.metrics[self.metric or ""], m.step))
+
+    def superseded(self, manifests: list[Manifest]) -> list[Manifest]:
+        """Return those that go, oldest first.
+
+        Args:
+            manifests: all checkpoints, oldest first.
+        """
+        manifests = [manifest for manifest in manifests if not manifest.pinned]
+        if self.limit is None or len(manifests) <= self.limit:
+            return []
+        kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
+        for manifest in reversed(manifests):
+            if len(kept) >= self.limit:
+                break
+            kept.add(manifest.step)
+        return [m for m in manifests if m.step not in kept]
 
 
 def run_folder(run: RunConfig | None, output_dir: str) -> Store:
@@ -30,7 +75,7 @@ def run_folder(run: RunConfig | None, output_dir: str) -> Store:
 def checkpoint_store(run: RunConfig | None, output_dir: str) -> Store:
     """Return where a run's checkpoints are: ``checkpoints`` in its folder, or ``output_dir`` as transformers has it."""
     folder = run_folder(run, output_dir)
-    return Store(join(folder.path, "checkpoints"), folder.filesystem) if has_storage(run) else folder
+    return folder.below("checkpoints") if has_storage(run) else folder
 
 
 def has_storage(run: RunConfig | None) -> bool:

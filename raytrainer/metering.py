@@ -37,7 +37,7 @@ class Meter:
         self._world_size = trainer.args.world_size
         self._batch_size = self._tokens = 0
         self._last_step, self._last_time = 0, 0.0
-        trainer.get_batch_samples = self._counted(trainer.get_batch_samples)  # type: ignore[method-assign]
+        trainer.get_batch_samples = self._counted(trainer.get_batch_samples)  # type: ignore[method-assign]  # put in the place of it
 
     def begin(self, step: int, batch_size: int) -> None:
         """Begin with a training.

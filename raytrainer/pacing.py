@@ -35,7 +35,7 @@ class Pacing:
         self._metrics: dict[str, float] = {}
         # transformers calls it right after an evaluation, with the metrics of all evaluation sets, and before it looks
         # whether to save.
-        trainer._determine_best_metric = self._then_ask(trainer._determine_best_metric)  # type: ignore[method-assign]
+        trainer._determine_best_metric = self._then_ask(trainer._determine_best_metric)  # type: ignore[method-assign]  # put in the place of it
 
     def saved(self, address: str) -> None:
         """Say that the checkpoint that was asked for is in the store, and wait.

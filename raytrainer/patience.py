@@ -14,7 +14,10 @@ Answer = TypeVar("Answer")
 # Less than what a rank waits for the others in a collective operation, whose error would say nothing of the storage.
 GIVE_UP_S = 1500.0
 _LONGEST_PAUSE_S = 15.0
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR}
+_LASTING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR),
+    *(errno.EISDIR, errno.ELOOP),
+}
 # What S3 says of a request that no waiting makes right, as pyarrow writes it; it has no errno.
 _REFUSED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "NO_SUCH_BUCKET", "SIGNATURE_DOES_NOT_MATCH")
 

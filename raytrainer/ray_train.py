@@ -1,4 +1,4 @@
-"""Ray Train as it is used here: its settings, its trainer, and what Ctrl-C does meanwhile."""
+"""Ray Train as it is used here: its settings, its trainer, and what Ctrl-C and SIGTERM do meanwhile."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raytrainer.autoscaler import autoscaler
+from raytrainer.early import EarlyWorkers
 from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
@@ -38,6 +39,8 @@ RAY_TRAIN_SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
 
 class GroupTrainer(DataParallelTrainer):
     """Ray Train's trainer, which does not wait for its end, and does without a dashboard where none answers.
@@ -45,6 +48,7 @@ class GroupTrainer(DataParallelTrainer):
     Args:
         relay: told what starting takes.
         environment: variables that the workers get.
+        early: the workers, where they have been started already.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
         tidied: whether somebody else gives back what the workers had, should this process and the controller die.
@@ -61,13 +65,14 @@ class GroupTrainer(DataParallelTrainer):
         *args: Any,
         relay: Any,
         environment: dict[str, str],
+        early: EarlyWorkers | None,
         sizes: list[int],
         resizes: Any,
         tidied: bool,
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self._relay, self._environment = relay, environment
+        self._relay, self._environment, self._early = relay, environment, early
         self._sizes, self._resizes, self._tidied = sizes, resizes, tidied
         self._controller: Any = None
 
@@ -102,7 +107,7 @@ class GroupTrainer(DataParallelTrainer):
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         ray_trains = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
         controller: Any = ray.remote(num_cpus=0, label_selector=here)(GroupController)
-        self._controller = controller.remote(ray_trains, self._environment, **parts)
+        self._controller = controller.remote(ray_trains, self._environment, self._early, **parts)
         self.running = self._controller.run.remote()
         return SimpleNamespace(error=None)
 
@@ -163,14 +168,17 @@ def watches_preemptions(scaling: ScalingConfig) -> bool:
 
 
 @contextlib.contextmanager
-def ctrl_c_asks(stop: Callable[[], bool]) -> Iterator[None]:
-    """Ask before Ctrl-C raises inside the block; afterwards it is the program's own again.
+def signals_ask(stop: Callable[[str], bool]) -> Iterator[None]:
+    """Ask before Ctrl-C or SIGTERM raises inside the block; afterwards they are the program's own again.
+
+    SIGTERM is how Kubernetes, Slurm, docker and systemd take a machine back: SIGKILL follows when they have waited long
+    enough, so a second SIGTERM, which some send to a whole process group, hurries nothing. A second Ctrl-C does.
 
     Args:
-        stop: called on the first Ctrl-C; returns whether the workers will stop by themselves.
+        stop: called with the name of the first of them; returns whether the workers will stop by themselves.
 
     Raises:
-        Interrupted: they will not, or this was the second.
+        Interrupted: they will not, or Ctrl-C was pressed after it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -179,12 +187,16 @@ def ctrl_c_asks(stop: Callable[[], bool]) -> Iterator[None]:
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal asked
-        if asked or not stop():
+        if asked and number == signal.SIGTERM:
+            return
+        if asked or not stop(_SIGNALS[signal.Signals(number)]):
             raise Interrupted
         asked = True
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            # One that was not set from Python cannot be set again from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 from typing import Any, ClassVar
 
@@ -11,12 +9,10 @@ import ray
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2._internal.execution.worker_group import DefaultPlacementGroupHandle, Worker, WorkerGroup
 
+from raytrainer.early import EarlyWorkers, prepare
 from raytrainer.start_clock import StartClock
-
-# What every worker needs, and what takes it seconds to import.
-_HEAVY = ("torch", "transformers.trainer", "raytrainer.recovery", "raytrainer.reporting")
 
 
 class ReadyGroup(WorkerGroup):
@@ -27,25 +23,41 @@ class ReadyGroup(WorkerGroup):
 
     Attributes:
         environment: variables that the workers get beside Ray Train's settings.
+        early: the workers that the driver has started already; none is left after the first group.
     """
 
     environment: ClassVar[dict[str, str]] = {}
+    early: ClassVar[list[EarlyWorkers]] = []
+    _taken: EarlyWorkers | None = None
 
     @staticmethod
     def _get_worker_runtime_env(custom_runtime_env: Any) -> dict[str, Any]:
         return dict(custom_runtime_env)
 
+    def _create_placement_group(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.early:
+            return super()._create_placement_group(*args, **kwargs)
+        self._taken = self.early.pop()
+        return DefaultPlacementGroupHandle(self._taken.places)
+
     def _create_workers(self, *args: Any, **kwargs: Any) -> Any:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            _wait_for(taken.actors, taken.prepared)
+            self._tell("imports")
+            _, _, resources = args
+            found = zip(taken.actors, ray.get([actor.get_metadata.remote() for actor in taken.actors]), strict=True)
+            workers = [
+                Worker(actor, metadata, resources, placement_group_bundle_index=number)
+                for number, (actor, metadata) in enumerate(found)
+            ]
+            return WorkerGroup._assign_worker_ranks(workers, replica_group_size=kwargs.get("replica_group_size"))
         workers = super()._create_workers(*args, **kwargs)
         self._tell("workers")
         variables = {**get_env_vars_to_propagate(), **self.environment}
-        try:
-            prepared: list[Any] = [worker.execute_async(prepare, variables) for worker in workers]
-            ray.get(prepared)
-        except ray.exceptions.RayActorError as error:
-            for worker in workers:
-                ray.kill(worker.actor)
-            raise WorkerGroupStartupFailedError("A worker died while it imported what it needs.") from error
+        _wait_for(
+            [worker.actor for worker in workers], [worker.execute_async(prepare, variables) for worker in workers]
+        )
         self._tell("imports")
         return workers
 
@@ -55,30 +67,30 @@ class ReadyGroup(WorkerGroup):
                 callback.tell(phase)
 
 
+def _wait_for(actors: list[Any], prepared: list[Any]) -> None:
+    try:
+        ray.get(prepared)
+    except ray.exceptions.RayActorError as error:
+        for actor in actors:
+            ray.kill(actor)
+        raise WorkerGroupStartupFailedError("A worker died while it imported what it needs.") from error
+
+
 class GroupController(TrainController):
     """Ray Train's controller, with its settings as an argument, for the same reason.
 
     Args:
         settings: Ray Train's, as environment variables.
         environment: variables that the workers get.
+        early: the workers that the driver has started already; None where it has not.
         parts: what Ray Train's is given.
     """
 
-    def __init__(self, settings: dict[str, str], environment: dict[str, str], **parts: Any) -> None:
+    def __init__(
+        self, settings: dict[str, str], environment: dict[str, str], early: EarlyWorkers | None, **parts: Any
+    ) -> None:
         os.environ.update(settings)
-        group: Any = type("ReadyGroup", (ReadyGroup,), {"environment": environment})
+        found = {"environment": environment, "early": [] if early is None else [early]}
+        group: Any = type("ReadyGroup", (ReadyGroup,), found)
         self.worker_group_cls = group
         super().__init__(**parts)
-
-
-def prepare(variables: dict[str, str]) -> None:
-    """Worker: set environment variables, and import what every order needs.
-
-    Args:
-        variables: name to value; some are read when a module is imported, and never again.
-    """
-    os.environ.update(variables)
-    for name in _HEAVY:
-        # Who needs it imports it again, and says what is wrong.
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)

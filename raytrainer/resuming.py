@@ -14,8 +14,10 @@ from typing import Any
 import ray
 import ray.train
 
-from raytrainer.checkpoints import Keep, Manifest, Store, damage
+from raytrainer.checkpoints import Store, parted
 from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.keeping import Keep
+from raytrainer.manifests import Manifest, damage
 from raytrainer.outbox import Outbox
 from raytrainer.patience import patiently
 
@@ -74,7 +76,12 @@ class Resuming:
         output_dir: the trainer's, on this machine; what is fetched goes below it.
         outbox: the way to the driver.
         gather: exchanges items between ranks.
+
+    Attributes:
+        latest: when the newest checkpoint of any run in the store was written, as its manifest says.
     """
+
+    latest = 0.0
 
     def __init__(self, recovery: Recovery, output_dir: str, outbox: Outbox, gather: Gather) -> None:
         self._recovery, self._outbox, self.gather = recovery, outbox, gather
@@ -99,6 +106,7 @@ class Resuming:
         everything: list[Manifest] = self.gather(
             patiently(store.manifests, self._outbox.warn) if self._rank == 0 else []
         )[0]
+        self.latest = max((manifest.time for manifest in everything), default=0.0)
         own = [manifest for manifest in everything if manifest.run == self._recovery.run]
         resumed = self._newest_good(own, [m for m in everything if m in own or asked], began)
         if own and resumed is None:
@@ -202,9 +210,8 @@ class Resuming:
         return folder
 
     def _named(self, asked: str, everything: list[Manifest], began: float) -> Resumed:
-        base, mark, query = asked.partition("?") if "://" in asked else (asked, "", "")
-        parent, name = os.path.split(base.rstrip("/"))
-        store = Store(parent + mark + query)
+        parent, name = parted(asked)
+        store = Store(parent)
         digits = name.removeprefix("checkpoint-")
         reads = digits.isdigit() and self._rank == 0
         manifest = self.gather(patiently(lambda: store.manifest(int(digits)), self._outbox.warn) if reads else None)[0]

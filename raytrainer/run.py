@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import ray
-from ray.train.v2.api.config import RunConfig, ScalingConfig
+from ray.train.v2.api.config import LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
@@ -21,12 +21,13 @@ from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Evaluated, Event, Phase
 from raytrainer.failures import raise_as_itself
-from raytrainer.group import Group, Plan, keep, keeps, open_group
+from raytrainer.group import Group, Plan
 from raytrainer.order import Finish, Order, Result, TrainerFactory
-from raytrainer.ray_train import ctrl_c_asks, free_slots_of, watches_preemptions
+from raytrainer.ray_train import free_slots_of, signals_ask, watches_preemptions
 from raytrainer.relay import Listener
 from raytrainer.resuming import Recovery
 from raytrainer.sinks import Sink
+from raytrainer.staying import keep, keeps, open_group
 from raytrainer.weights import Weights
 from raytrainer.wire import Verdict, Wish
 from raytrainer.worker import train_loop
@@ -169,6 +170,15 @@ def travelling_variables(names: Sequence[str] = ()) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in allowed)}
 
 
+def default_run(folder: str) -> RunConfig:
+    """Return the run configuration of a call that was given none; of what Ray Train logs, it shows the warnings.
+
+    Args:
+        folder: for what Ray Train writes.
+    """
+    return RunConfig(storage_path=folder, logging_config=LoggingConfig(log_level="WARNING"))
+
+
 @dataclass(frozen=True)
 class Outcome(Result):
     """What a job brought: rank 0's result, which is no error, and how long it took.
@@ -196,7 +206,7 @@ def fit(job: Work, tidied: bool = False) -> Outcome:
     Raises:
         UserError: a mistake that was found before the first step.
         TrainingFailed: a worker died, or Ray Train gave up.
-        Interrupted: after Ctrl-C, when the workers are stopped.
+        Interrupted: after Ctrl-C or SIGTERM, when the workers are stopped.
         Exception: what the user's code raised on a worker, as itself, with a WorkerTraceback as its cause.
     """
     timer = _Timer()
@@ -216,19 +226,20 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     missing = cluster.check_supply(scaling, sizes[0])
     environment, waits = travelling_variables(job.travelling), tidied or missing is not None
     plan = Plan(job.loop, scaling, sizes, job.run, environment, job.recoverable, tidied, waits)
-    group = open_group(plan)
     stays = job.stays and plan.lasting and keeps()
+    group = open_group(plan)
     try:
         listener = Listener(group.relay, sinks, job.judge)
 
-        def stop() -> bool:
+        def stop(signal: str) -> bool:
             if not job.recoverable or not listener.training:
                 return False
-            listener.say("Ctrl-C: saving a checkpoint, then stopping (once more: stops now)", warning=True)
+            now = " (once more: stops now)" if signal == "Ctrl-C" else ""
+            listener.say(f"{signal}: saving a checkpoint, then stopping{now}", warning=True)
             group.relay.ask.remote(Wish.STOP)
             return True
 
-        with listener, ctrl_c_asks(stop):
+        with listener, signals_ask(stop):
             if missing is not None and not tidied:
                 listener.say(missing, warning=True)
             group.post(job.order(scaling), last=not stays)

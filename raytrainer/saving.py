@@ -18,10 +18,10 @@ import transformers.modeling_utils
 import transformers.trainer
 from transformers import Trainer, TrainerCallback
 
-from raytrainer.checkpoints import MANIFEST, File, Manifest, describe
 from raytrainer.continuation import Continuation
 from raytrainer.errors import TrainingFailed
 from raytrainer.events import Saved
+from raytrainer.manifests import MANIFEST, File, Manifest, describe
 from raytrainer.outbox import Outbox
 from raytrainer.patience import patiently
 from raytrainer.resuming import Recovery, Resumed, Resuming
@@ -86,10 +86,10 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-checkpoints")
         self._save_checkpoint = trainer._save_checkpoint
         self._load_best_model = trainer._load_best_model
-        trainer._save_checkpoint = self.save  # type: ignore[method-assign]
-        trainer._load_best_model = self._load_best  # type: ignore[method-assign]
+        trainer._save_checkpoint = self.save  # type: ignore[method-assign]  # put in the place of it
+        trainer._load_best_model = self._load_best  # type: ignore[method-assign]  # put in the place of it
         if self._rank != 0:
-            trainer._get_output_dir = self._own_output_dir  # type: ignore[method-assign]
+            trainer._get_output_dir = self._own_output_dir  # type: ignore[method-assign]  # put in the place of it
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def begin(self, resumed: Resumed | None) -> None:
@@ -221,8 +221,8 @@ class Saver:
         manifest = Manifest(
             step=checkpoint.step,
             run=self._recovery.run,
-            # Newer than the one before, whatever the clock of the machine that rank 0 is on now.
-            time=max(time.time(), max((m.time for m in self._manifests), default=0.0) + 1e-3),
+            # Newer than any before, whatever the clock of the machine that rank 0 is on now.
+            time=max(time.time(), max([self._resuming.latest, *(m.time for m in self._manifests)]) + 1e-3),
             world_size=self._world_size,
             files=dict(sorted(files.items())),
             metrics=checkpoint.metrics,

@@ -9,8 +9,8 @@ from typing import Any
 from raytrainer.checkpoints import Store, join
 from raytrainer.config.section import MLflow
 from raytrainer.errors import ArgumentsError, Problem
-from raytrainer.tracking import Tracker
 from raytrainer.tracking_entry import Entry, Model
+from raytrainer.tracking_sink import Tracker
 
 _FIX = "register: null and log_model: false; the model stays in the run's storage"
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from raytrainer.errors import Problem, UserError
 from raytrainer.secrets import masked
 from raytrainer.tracking_reach import reach, retries
-from raytrainer.tracking_run import ERROR_TAG, KEY_TAG, RUNNING, TrackedRun, forget_error
+from raytrainer.tracking_run import KEY_TAG, RUNNING, TrackedRun
+from raytrainer.tracking_store import ERROR_TAG, forget_error
 from raytrainer.tracking_target import Target
 
 if TYPE_CHECKING:

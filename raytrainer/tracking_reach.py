@@ -37,7 +37,7 @@ def reach(uri: str, timeout: float = 20.0) -> None:
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
-        creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+        creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # mlflow's own
         answer = http_request(  # type: ignore[no-untyped-call]  # mlflow's own, for its credentials, TLS and proxies
             creds, "/health", "GET", max_retries=0, timeout=timeout, raise_on_status=False
         )

@@ -1,28 +1,21 @@
-"""One run of an MLflow store, written from the driver; the fluent API's global state is left alone."""
+"""An MLflow run that is open or will be made: what waits to be written to it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import posixpath
-import tempfile
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from raytrainer.checkpoints import Store, parted
 from raytrainer.secrets import masked
 from raytrainer.tracking_entry import Data, Entry, Model, Point, State
 from raytrainer.tracking_journal import Journal
-from raytrainer.tracking_reach import retries, variables
-from raytrainer.tracking_registry import send_model
+from raytrainer.tracking_reach import retries
+from raytrainer.tracking_store import ERROR_TAG, Gone, OpenRun
 from raytrainer.tracking_target import Target
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-_SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
-ERROR_TAG = "raytrainer.error"
 RUNNING = "RUNNING"
 KEY_TAG = "raytrainer.key"
 # What a server takes in one request.
@@ -150,27 +143,29 @@ class TrackedRun:
 
     def flush(self, client: MlflowClient) -> None:
         """Write all that waits to the run, which is open; raises what MLflow raises."""
-        assert self.run_id is not None, "it is open"
-        self._client, self._id = client, self.run_id
+        assert self.run_id is not None and self.experiment_id is not None, "it is open"
+        run = OpenRun(client, self.run_id, self.experiment_id)
         with retries(1):
-            self._send(self._tags, _PAIRS, self._log_tags)
+            self._send(self._tags, _PAIRS, run.tags)
             # Of those that several parts of the run gave the first counts.
             first = {name: value for name, value in reversed(self._params) if name not in self._had}
             self._params[:] = reversed(first.items())
             names = [name for name, _ in self._params]
-            self._send(self._params, _PAIRS, self._log_params)
+            self._send(self._params, _PAIRS, run.params)
             self._had.update(names)
-            self._send(self._points, _POINTS, self._log_points)
-            self._send(self._data, _PAIRS, self._log_data)
+            self._send(self._points, _POINTS, run.points)
+            self._send(self._data, _PAIRS, run.data)
             if self._state is not None:
-                self._set_state(self._state)
+                run.end(self._state, self._had_error)
+                self._had_error = bool(self._state.error)
                 self._state, self.over = None, True
+                self.sent += 1
             # Last: artifacts have a store of their own, whose absence must not cost the metrics or the end state.
-            self._send(self._texts, 1, self._log_text)
+            self._send(self._texts, 1, run.text)
             self.uploading = True
             try:
-                self._send(self._files, 1, self._log_file)
-                self._send(self._models, 1, self._log_model)
+                self._send(self._files, 1, run.file)
+                self._send(self._models, 1, run.model)
             finally:
                 self.uploading = False
 
@@ -186,6 +181,8 @@ class TrackedRun:
 
         try:
             write(batch)
+        except Gone as gone:
+            self.refused.append(f"{gone} is gone")
         except MlflowException as error:
             # A server takes a batch whole or not at all: one bad name must not cost the others.
             if error.error_code != "INVALID_PARAMETER_VALUE":
@@ -196,93 +193,3 @@ class TrackedRun:
                 half = len(batch) // 2
                 self._send_batch(batch[:half], write)
                 self._send_batch(batch[half:], write)
-
-    def _log_points(self, points: Sequence[Point]) -> None:
-        from mlflow.entities import Metric
-
-        # A point that is there already is not written twice.
-        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-        self._client.log_batch(self._id, metrics=metrics)
-
-    def _log_params(self, params: Sequence[tuple[str, str]]) -> None:
-        from mlflow.entities import Param
-
-        self._client.log_batch(self._id, params=[Param(name, value) for name, value in params])
-
-    def _log_tags(self, tags: Sequence[tuple[str, str]]) -> None:
-        from mlflow.entities import RunTag
-        from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
-
-        # The end of a long one: that is where an error says what it is.
-        cut = [RunTag(name, value[-MAX_TAG_VAL_LENGTH:]) for name, value in dict(tags).items()]
-        self._client.log_batch(self._id, tags=cut)
-
-    def _log_data(self, data: Sequence[Data]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
-
-        inputs = []
-        for each in data:
-            profile = json.dumps({"num_rows": each.rows}) if each.rows is not None else None
-            source = json.dumps({"uri": masked(each.source)})
-            dataset = Dataset(each.name, each.digest, "local", source, profile=profile)
-            inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, each.context)]))
-        self._client.log_inputs(self._id, inputs)
-
-    def _log_text(self, texts: Sequence[tuple[str, str]]) -> None:
-        ((name, text),) = texts
-        self._client.log_text(self._id, text, name)
-
-    def _log_file(self, files: Sequence[tuple[str, str]]) -> None:
-        """Copy a file or a folder of the storage to the run's artifacts."""
-        ((name, place),) = files
-        above, last = parted(place)
-        folder, _ = posixpath.split(name)
-        with tempfile.TemporaryDirectory() as here:
-            local = Path(here) / posixpath.basename(name)
-            store = Store(above)
-            try:
-                if last in store.files(""):
-                    local.write_bytes(store.read(last))
-                else:
-                    store.fetch_folder(last, local)
-            except FileNotFoundError:
-                self.refused.append(f"{masked(place)} is gone")
-                return
-            if local.is_dir():
-                self._client.log_artifacts(self._id, str(local), name)
-            else:
-                self._client.log_artifact(self._id, str(local), folder or None)
-
-    def _log_model(self, models: Sequence[Model]) -> None:
-        (model,) = models
-        assert self.experiment_id is not None, "it is open"
-        try:
-            send_model(self._client, self._id, self.experiment_id, model)
-        except FileNotFoundError:
-            self.refused.append(f"{masked(model.place)} is gone")
-
-    def _set_state(self, state: State) -> None:
-        from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
-
-        if state.error:
-            self._client.set_tag(self._id, ERROR_TAG, masked(state.error)[-MAX_TAG_VAL_LENGTH:])
-        elif self._had_error:
-            forget_error(self._client, self._id)
-        self._had_error = bool(state.error)
-        # MLflow prints the run's address when a run ends, with its password; it has no other switch for that.
-        with variables({_SILENCE: "true"}):
-            self._client.set_terminated(self._id, state.status, state.time)
-        self.sent += 1
-
-
-def forget_error(client: MlflowClient, run_id: str) -> None:
-    """Take the tag off a run that says how an earlier part of it failed."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.delete_tag(run_id, ERROR_TAG)
-    except MlflowException as error:
-        # A try before this one has, and its answer was lost.
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise

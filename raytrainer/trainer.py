@@ -51,7 +51,7 @@ class OnWorkers(metaclass=Placed):
 class RayTrainer(OnWorkers, Trainer):
     """transformers' Trainer, with ``train``, ``evaluate`` and ``predict`` done by Ray Train workers.
 
-    The constructor takes what ``transformers.Trainer`` takes, and five more keyword arguments. On a driver it only
+    The constructor takes what ``transformers.Trainer`` takes, and six more keyword arguments. On a driver it only
     records; subclass overrides, callbacks and ``compute_metrics`` run on the workers. On a Ray Train worker and under
     torchrun it is ``transformers.Trainer``.
 
@@ -79,7 +79,7 @@ class RayTrainer(OnWorkers, Trainer):
 class RaySeq2SeqTrainer(OnWorkers, Seq2SeqTrainer):
     """transformers' Seq2SeqTrainer, with ``train``, ``evaluate`` and ``predict`` done by Ray Train workers.
 
-    ``evaluate`` and ``predict`` take generation arguments as the parent's do. See :class:`RayTrainer`.
+    ``evaluate`` and ``predict`` take generation arguments as the parent's do. See ``RayTrainer``.
     """
 
 

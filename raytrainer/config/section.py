@@ -119,6 +119,8 @@ class Trained(Common):
     """Fields of transformers.TrainingArguments (seq2seq: Seq2SeqTrainingArguments), as they are called there."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] | None = None
     """auto: the best that the workers' hardware can; default: auto, unless training says bf16 or fp16."""
+    fast: bool = False
+    """true: fields of training that the hardware decides are chosen, where training leaves them open."""
     loss_scale: Literal["auto", "transformers"] = "auto"
     """auto corrects transformers' loss for models that ignore num_items_in_batch."""
     global_train_batch_size: Count | None = None

@@ -13,8 +13,9 @@ from raytrainer.config.section import Trained
 from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
 from raytrainer.launch.cheap import cheap_problems, without_effect
+from raytrainer.launch.fast import hasten
 from raytrainer.launch.nodes import storage_row
-from raytrainer.launch.plan import Plan, job_of, plan
+from raytrainer.launch.plan import Plan, job_of, plan, training_arguments
 from raytrainer.launch.rows import Row, failed, print_rows
 from raytrainer.launch.scaling import with_workers
 from raytrainer.run import Outcome
@@ -54,7 +55,10 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
         yield failed("cluster", *error.problems)
         return
     scaling = with_workers(planned.scaling, config.scaling)
-    planned = dataclasses.replace(planned, scaling=scaling)
+    config, chosen = hasten(config, scaling)
+    arguments = training_arguments(config, planned.folder)
+    planned = dataclasses.replace(planned, config=config, arguments=arguments, scaling=scaling)
+    yield from (Row("fast", "ok", line) for line in chosen)
     wrong = list(cheap_problems(planned))
     supply = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in cluster.worker_resources(scaling))
     if wrong:

@@ -19,7 +19,8 @@ from raytrainer.launch.sending import folder_to_send, send
 from raytrainer.run import OF_MLFLOW, Work
 from raytrainer.script_job import ScriptJob
 from raytrainer.sweep.known import of_base
-from raytrainer.sweep.study import AT_THE_END, Turn, sampled_of, trial_job
+from raytrainer.sweep.record_files import folder_name
+from raytrainer.sweep.study import Turn, sampled_of, trial_job, trial_settings
 from raytrainer.sweep.suggestions import ORIGIN
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ConfigStudy:
             "training": trial_arguments(config.training, repeat),
         }
         if self._cache is not None and config.data.cache is None:  # type: ignore[attr-defined]  # a task has it
-            changed["data"] = config.data.model_copy(update={"cache": self._cache})  # type: ignore[attr-defined]
+            changed["data"] = config.data.model_copy(update={"cache": self._cache})  # type: ignore[attr-defined]  # as above
         return plan(config.model_copy(update=changed))
 
     def work(self, turn: Turn) -> Work:
@@ -83,10 +84,12 @@ class ConfigStudy:
         config = self._sweep.trial_config(turn.values)
         if isinstance(config, Script):
             return script_job(config, turn, self.scaling(turn.values), self.travelling)
+        from raytrainer.launch.fast import hasten
         from raytrainer.launch.plan import job_of
 
-        planned = self.planned(config, turn.folder.path, turn.repeat)
-        planned = dataclasses.replace(planned, scaling=self.scaling(turn.values))
+        scaling = self.scaling(turn.values)
+        config, _ = hasten(config, scaling)
+        planned = dataclasses.replace(self.planned(config, turn.folder.path, turn.repeat), scaling=scaling)
         job = dataclasses.replace(job_of(planned, resume=False), travelling=self.travelling)
         return trial_job(job, turn)
 
@@ -98,22 +101,14 @@ class ConfigStudy:
 
 
 def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
-    """Return the training arguments of a trial.
-
-    The sweep takes the best checkpoints itself, at the evaluations that count; others are saved only where the config
-    asks for them by steps or epochs, so that a trial goes on from there after a fault.
+    """Return the training arguments of a trial; it saves for itself only where the config says when.
 
     Args:
         training: as the config has them, with the trial's values.
         repeat: which repeat of these values it is, from 0; each has a seed of its own.
     """
-    arguments = dict(training)
-    arguments.pop("load_best_model_at_end", None)
-    default = "steps" if "save_steps" in arguments else "no"
-    if arguments.setdefault("save_strategy", default) == "best":
-        arguments["save_strategy"] = "no"
-    if arguments.get("eval_strategy", "no") == "no":
-        arguments |= AT_THE_END
+    arguments = {"save_strategy": "steps" if "save_steps" in training else "no", **training}
+    arguments |= trial_settings(arguments)
     if repeat:
         arguments["seed"] = arguments.get("seed", 42) + repeat
     return arguments
@@ -135,7 +130,7 @@ def script_job(config: Script, turn: Turn, scaling: ScalingConfig, travelling: S
         arguments=arguments,
         scaling=scaling,
         run=RunConfig(
-            name=f"{turn.number:05d}",
+            name=folder_name(turn.number),
             storage_path=parted(turn.folder.path)[0],
             storage_filesystem=turn.folder.filesystem,
             logging_config=LoggingConfig(log_level="WARNING"),

@@ -62,7 +62,7 @@ def outcome_of(outcome: Outcome, folder: Store, tracker: Tracker | None, before:
         recorded = {"tracking_uri": masked(tracker.tracking_uri), "run_id": tracker.run_id}
         recorded |= {"experiment_id": tracker.experiment_id}
     return Told(
-        folder=str(folder.folder) if folder.local else folder.path,
+        folder=folder.shown,
         steps=state["global_step"],
         metrics={**training, **finished.metrics},
         best_checkpoint=state["best_model_checkpoint"],

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.keeping import keep
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.launch.variables import unset
 from raytrainer.resuming import Recovery
 from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
@@ -60,7 +60,8 @@ def plan(config: Trained) -> Plan:
     Raises:
         UserError: settings that do not fit each other.
     """
-    require_variables(config.run.env, "run.env")
+    if problems := list(unset("run.env", config.run.env, "the config without it")):
+        raise ArgumentsError(*problems)
     run = run_config(config)
     folder = Store(join(str(run.storage_path), config.name))
     arguments = training_arguments(config, folder)
@@ -127,20 +128,6 @@ def mlflow_environment(config: Common) -> dict[str, str]:
     return {**os.environ, **{name: value for name, value in said.items() if value is not None}}
 
 
-def require_variables(names: Sequence[str], setting: str) -> None:
-    """Refuse names of variables that are not set here.
-
-    Raises:
-        UserError: with each of them.
-    """
-    missing = [name for name in names if name not in os.environ]
-    if missing:
-        fix = "export {}=..., or the config without it"
-        raise ArgumentsError(
-            *(Problem(setting, name, "there is no such variable", fix.format(name)) for name in missing)
-        )
-
-
 def job_of(planned: Plan, resume: bool) -> Job:
     """Return the job that trains a config.
 
@@ -172,7 +159,7 @@ def job_of(planned: Plan, resume: bool) -> Job:
         loss_scale=config.loss_scale,
         global_train_batch_size=config.global_train_batch_size,
         recovery=Recovery(
-            store=Store(join(folder.path, "checkpoints")),
+            store=folder.below("checkpoints"),
             run=uuid.uuid4().hex,
             keep=keep(arguments, run),
             allow_changes=bool(os.environ.get(ALLOW_CHANGES_VARIABLE)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -10,6 +11,7 @@ import tempfile
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 
 from raytrainer import cluster
+from raytrainer.claim import claimed
 from raytrainer.errors import ArgumentsError, Interrupted, ScriptFailed, TrainingFailed
 from raytrainer.launch.script_call import ScriptCall, problems
 from raytrainer.launch.script_records import Records, tracking_of
@@ -28,7 +30,7 @@ def run_script(call: ScriptCall) -> int:
         call: what was asked for.
 
     Returns:
-        The exit status: the script's own; 1 where it raised or a worker is gone; 130 after Ctrl-C.
+        The exit status: the script's own; 1 where it raised or a worker is gone; 130 after Ctrl-C or SIGTERM.
 
     Raises:
         UserError: a mistake that was found before the script's first step.
@@ -38,9 +40,15 @@ def run_script(call: ScriptCall) -> int:
     target = tracking_of(call)
     if target is not None and target.required:
         check_store(target)
+    records = Records(call, target)
+    name = records.storage.name if records.storage else None
+    with claimed(records.folder, "--name", name) if records.folder else contextlib.nullcontext():
+        return _run(call, records)
+
+
+def _run(call: ScriptCall, records: Records) -> int:
     _connect(call)
     scaling = _scaling(call)
-    records = Records(call, target)
     with tempfile.TemporaryDirectory(prefix="raytrainer-") as scratch:
         job = _job(call, scaling, scratch, records)
         try:

@@ -10,6 +10,7 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from raytrainer.errors import Problem, unknown_name
+from raytrainer.launch.variables import unset
 
 if TYPE_CHECKING:
     from ray.train.v2.api.config import ScalingConfig
@@ -61,9 +62,7 @@ def problems(call: ScriptCall) -> Iterator[Problem]:
         yield Problem("--num-workers", call.num_workers, "there is nobody to run the script", "-n 1, or more")
     if call.cpus_per_worker is not None and call.cpus_per_worker <= 0:
         yield Problem("--cpus-per-worker", call.cpus_per_worker, "a worker takes some", "1, or a part of one")
-    for name in call.env:
-        if name not in os.environ:
-            yield Problem("--env", name, "there is no such variable", f"export {name}=..., or the call without it")
+    yield from unset("--env", call.env, "the call without it")
     if call.max_failures < -1:
         yield Problem("--max-failures", call.max_failures, "it is less than none", "0, a number, or -1 for ever")
     if call.loss_scale not in (None, *_LOSS_SCALES):

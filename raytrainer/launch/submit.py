@@ -19,10 +19,14 @@ import yaml
 from raytrainer.errors import ArgumentsError, Problem, ResourcesError
 from raytrainer.launch.jobs import connect, follow
 from raytrainer.launch.package import megabytes, package
+from raytrainer.launch.variables import unset
 from raytrainer.secrets import has_credentials, names_secret
 
 # Of this program's environment, what a job gets without being asked: no secrets.
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+# Ray kills a job 3 s after it has asked it to stop: too soon for a checkpoint.
+_STOP = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 
 # Seconds that a cluster may take until it can run jobs.
 _PATIENCE_S = 60.0
@@ -117,7 +121,7 @@ def submit(submission: Submission, address: str | None, wait: bool) -> int:
         UserError: the server cannot be used, or the folder is too large.
     """
     chosen = package(submission.root, submission.needed, submission.storage)
-    environment: dict[str, Any] = {"env_vars": variables(submission.variables)}
+    environment: dict[str, Any] = {"env_vars": {**_STOP, **variables(submission.variables)}}
     if submission.requirements is not None:
         environment[submission.installer] = requirements(submission.requirements)
     job = f"{submission.name}-{uuid.uuid4().hex[:8]}"
@@ -177,11 +181,10 @@ def variables(asked: Sequence[str]) -> dict[str, str]:
     found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     # A password in it would be readable on the dashboard.
     found = {name: value for name, value in found.items() if not has_credentials(value)}
+    if problems := list(unset("--env", [each for each in asked if "=" not in each], "--env {name}=VALUE")):
+        raise ArgumentsError(*problems)
     for each in asked:
         name, mark, value = each.partition("=")
-        if not mark and name not in os.environ:
-            fix = f"--env {name}=VALUE, or set it before"
-            raise ArgumentsError(Problem("--env", name, "this program has no such variable", fix))
         found[name] = value if mark else os.environ[name]
         if names_secret(name):
             print(f"warning: whoever sees the dashboard can read {name}", file=sys.stderr)

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.errors import Problem, UserError
 from raytrainer.run_record import read_record
 from raytrainer.secrets import masked
-from raytrainer.sweep.records import TRIALS, End, read_end, read_sweep, trial_folder
-from raytrainer.tracking import check_store, go_on, run_page
+from raytrainer.sweep.record_files import TRIALS, read_end, read_sweep, trial_folder
+from raytrainer.sweep.records import End
+from raytrainer.tracking import check_store, go_on
 from raytrainer.tracking_entry import STATUSES, Entry, State
-from raytrainer.tracking_journal import Head, Journal, read_journals
+from raytrainer.tracking_head import Head
+from raytrainer.tracking_journal import Journal, read_journals
+from raytrainer.tracking_page import run_page
 from raytrainer.tracking_run import RUNNING, TrackedRun
 from raytrainer.tracking_target import Target, absolute
 from raytrainer.tracking_writer import Writer
@@ -70,7 +73,7 @@ def _records(folder: Store) -> Iterator[_Found]:
     for name in folder.folders(TRIALS):
         if name.isdecimal():
             yield from _of(trial_folder(folder, int(name)), read_end(folder, int(name)))
-    refit = Store(join(folder.path, "refit"), folder.filesystem)
+    refit = folder.below("refit")
     yield from _of(refit, _end_of(refit))
 
 

@@ -7,19 +7,25 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 import psutil
 
 from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.claim import claimed
+from raytrainer.config.resolved import resolved_yaml
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Common, MLflow, Trained
+from raytrainer.config.tree import Path
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
+from raytrainer.importing import imported_meanwhile
 from raytrainer.launch.cheap import raise_cheap, without_effect
+from raytrainer.launch.fast import hasten
 from raytrainer.launch.outcome import Told, outcome_of, summary
-from raytrainer.launch.plan import job_of, mlflow_environment, plan
+from raytrainer.launch.plan import Plan, job_of, mlflow_environment, plan, training_arguments
 from raytrainer.launch.recording import describe, score
 from raytrainer.launch.scaling import scaling_config, with_workers
 from raytrainer.launch.script import run_script
@@ -31,12 +37,12 @@ from raytrainer.tracking_model import put_model
 from raytrainer.watching import sweep, watched_fit
 
 
-def train(config: Trained, resolved: str, address: str | None = None) -> Told | None:
+def train(config: Trained, secrets: Mapping[Path, str], address: str | None = None) -> Told | None:
     """Run a config: train, evaluate, test, save.
 
     Args:
         config: what to run.
-        resolved: the config in full as YAML, for the run's folder.
+        secrets: what to write of the config in the run's folder instead of passwords, by path.
         address: the Ray cluster's; None for ``RAY_ADDRESS``, else a Ray of its own.
 
     Returns:
@@ -47,16 +53,28 @@ def train(config: Trained, resolved: str, address: str | None = None) -> Told | 
         Exception: as :func:`raytrainer.run.fit`.
     """
     planned = plan(config)
+    with claimed(planned.folder, "name", config.name):
+        return _train(config, planned, secrets, address)
+
+
+def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address: str | None) -> Told | None:
     folder = planned.folder
     resume = what_to_resume(config, folder)
     if resume is None:
         return None
     program_s = time.time() - psutil.Process().create_time()
     began = time.monotonic()
-    cluster.connect(cluster.cpus(planned.scaling), address)
-    before = {"program": program_s, "ray": time.monotonic() - began}
-    planned = replace(planned, scaling=with_workers(planned.scaling, config.scaling))
+    with imported_meanwhile("mlflow.tracking" if planned.tracking is not None else None):
+        cluster.connect(cluster.cpus(planned.scaling), address)
+        before = {"program": program_s, "ray": time.monotonic() - began}
+    before["mlflow"] = time.monotonic() - began - before["ray"]
+    scaling = with_workers(planned.scaling, config.scaling)
+    config, chosen = hasten(config, scaling)
+    planned = replace(planned, config=config, arguments=training_arguments(config, folder), scaling=scaling)
     raise_cheap(planned)
+    for line in chosen:
+        print(f"fast: {line}", file=sys.stderr)
+    resolved = "".join(f"# fast: {line}\n" for line in chosen) + resolved_yaml(config, secrets)
     for line in without_effect(planned):
         print(f"warning: {line}", file=sys.stderr)
     tracker = open_tracker(planned.tracking, folder, again=True) if planned.tracking is not None else None
@@ -111,9 +129,14 @@ def train_script(config: Script, address: str | None = None) -> int:
     """
     storage = on_this_machine(config.run.storage_path)
     folder = Store(join(storage, config.name))
-    resume = what_to_resume(config, folder)
-    if resume is None:
-        return 0
+    with claimed(folder, "name", config.name):
+        resume = what_to_resume(config, folder)
+        if resume is None:
+            return 0
+        return _run_script(config, storage, folder, resume, address)
+
+
+def _run_script(config: Script, storage: str, folder: Store, resume: bool, address: str | None) -> int:
     if resume:
         os.environ[RESUME_VARIABLE] = folder.path
     os.environ.update(mlflow_environment(config))
@@ -158,6 +181,6 @@ def what_to_resume(config: Common, folder: Store) -> bool | None:
             print(f"{folder.path} is finished: {record.progress}")
             return None
         # The run may have been stopped before its first checkpoint.
-        return bool(Store(join(folder.path, "checkpoints"), folder.filesystem).manifests())
+        return bool(folder.below("checkpoints").manifests())
     fix = "run.existing=resume to go on with it, run.existing=replace to delete it, or another name"
     raise ArgumentsError(Problem("name", config.name, f"there is a run of that name, {state}: {folder.path}", fix))

@@ -14,7 +14,7 @@ from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
-from raytrainer.config.resolved import resolved_yaml
+from raytrainer.claim import claimed
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Common, MLflow
 from raytrainer.config.sweep import SweepLoaded
@@ -33,7 +33,8 @@ from raytrainer.run_record import (
     write_record,
 )
 from raytrainer.sweep.budget import Budget
-from raytrainer.sweep.records import SweepRecord, read_sweep, read_trials
+from raytrainer.sweep.record_files import read_sweep, read_trials, seconds_ran
+from raytrainer.sweep.records import SweepRecord
 from raytrainer.sweep.report import PAGE, report
 from raytrainer.sweep.results import Results, read_results
 from raytrainer.sweep.runner import Sweep, run_sweep
@@ -57,9 +58,14 @@ def tune(sweep: SweepLoaded, address: str | None = None) -> None:
     Raises:
         UserError: a mistake that was found before the first trial.
         TrainingFailed: no trial came to anything.
-        Interrupted: after Ctrl-C.
+        Interrupted: after Ctrl-C or SIGTERM.
     """
     folder = Store(join(on_this_machine(sweep.base["run"]["storage_path"]), sweep.name))
+    with claimed(folder, "name", sweep.name):
+        _tune(sweep, folder, address)
+
+
+def _tune(sweep: SweepLoaded, folder: Store, address: str | None) -> None:
     before = _what_is_there(sweep, folder)
     record = RunRecord(command_of_this_program(), os.getcwd(), unit="trial")
     failures: dict[int, str] = {}
@@ -80,7 +86,7 @@ def tune(sweep: SweepLoaded, address: str | None = None) -> None:
         config = _conclude(sweep, folder, failures, tracking)
     if sweep.tune.refit:
         refit = refit_config(config, folder)
-        train(refit, resolved_yaml(refit, sweep.secrets), address)
+        train(refit, sweep.secrets, address)
     _note(folder, record, "finished")
 
 
@@ -126,9 +132,7 @@ def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, add
     searcher(asked, space, sweep.base, scheduling, 0, sweep.root)
     concurrent, several = _connect(sweep, study, ends, address)
     searching, sampled = searcher(asked, space, sweep.base, scheduling, concurrent or 0, sweep.root)
-    budget = Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience)
-    if before is not None:
-        budget.before = max(0.0, _last_sign(folder, before) - before.began)
+    ran = seconds_ran(folder, before) if before is not None else 0.0
     total = searching.total_samples if searching.total_samples < sys.maxsize else None
     return Sweep(
         study=study,
@@ -141,7 +145,7 @@ def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, add
         max_concurrent=concurrent,
         max_failures=asked.max_failures,
         keep=asked.keep,
-        budget=budget,
+        budget=Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience, before=ran),
         several=several,
         travelling=study.travelling,
         resume=before is not None,
@@ -239,12 +243,6 @@ def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:
     )
 
 
-def _last_sign(folder: Store, before: SweepRecord) -> float:
-    """Return when the sweep was last seen alive: its driver may have been killed."""
-    times = [entry.time for trial in read_trials(folder) for entry in trial.record.history[-1:]]
-    return before.ended or max(times, default=before.began)
-
-
 def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
     """Tell whether all is there that follows the trials: the last of it, the report or the refit."""
     last = "refit/outcome.json" if sweep.tune.refit else PAGE
@@ -281,8 +279,7 @@ def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], track
     write_best(sweep, config, best, folder)
     model = export_model(best, folder)
     report(folder.path)
-    place = folder.folder if folder.local else folder.path
-    print(f"best config: {place}/{BEST}")
+    print(f"best config: {folder.shown}/{BEST}")
     print(f"best model: {model or 'its checkpoint was not kept; raytrainer train makes it again of best.yaml'}")
     if failures:
         print(f"warning: {len(failures)} of {len(results.ranked)} trials failed", file=sys.stderr)

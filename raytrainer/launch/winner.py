@@ -13,7 +13,7 @@ from raytrainer.config.resolved import resolved_yaml
 from raytrainer.config.section import Trained
 from raytrainer.config.sweep import SweepLoaded
 from raytrainer.launch.config_study import trial_arguments
-from raytrainer.sweep.records import trial_folder
+from raytrainer.sweep.record_files import trial_checkpoints
 from raytrainer.sweep.results import Ranked
 
 BEST = "best.yaml"
@@ -72,17 +72,16 @@ def export_model(best: Ranked, folder: Store) -> str | None:
     """
     if best.checkpoint is None:
         return None
-    trial = trial_folder(folder, best.number)
     with tempfile.TemporaryDirectory() as here:
         fetched = Path(here)
-        Store(join(trial.path, "checkpoints"), trial.filesystem).fetch_folder(f"checkpoint-{best.checkpoint}", fetched)
+        trial_checkpoints(folder, best.number).fetch_folder(f"checkpoint-{best.checkpoint}", fetched)
         for file in list(fetched.rglob("*")):
             if file.is_file() and _OF_TRAINING.match(file.name):
                 file.unlink()
         adapter = (fetched / "adapter_config.json").exists()
         folder.put_folder(fetched, "adapter" if adapter else "model")
     name = "adapter" if adapter else "model"
-    return str(folder.folder / name) if folder.local else join(folder.path, name)
+    return join(folder.shown, name)
 
 
 def refit_config(config: Any, folder: Store) -> Any:

@@ -16,8 +16,8 @@ from raytrainer.searching.models import Drawn, Searched, samples_of
 from raytrainer.searching.names import Names, wrong_values
 from raytrainer.searching.options import Options
 from raytrainer.searching.spaces import DefineByRun, Domains, HpSpace
-from raytrainer.searching.study import trial_settings
 from raytrainer.sweep.needs import require
+from raytrainer.sweep.study import trial_settings
 from raytrainer.sweep.suggestions import Model
 
 if TYPE_CHECKING:

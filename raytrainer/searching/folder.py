@@ -6,10 +6,11 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raytrainer.checkpoints import Store, join, on_this_machine
+from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.searching.options import Options
-from raytrainer.sweep.records import SweepRecord, read_sweep, read_trials
+from raytrainer.sweep.record_files import read_sweep, seconds_ran
+from raytrainer.sweep.records import SweepRecord
 
 if TYPE_CHECKING:
     from raytrainer.searching.search import Subject
@@ -36,12 +37,7 @@ class Began:
     @property
     def where(self) -> str:
         """The folder, for people."""
-        return where(self.folder)
-
-
-def where(folder: Store) -> str:
-    """Name a folder as people do."""
-    return str(folder.folder) if folder.local else folder.path
+        return self.folder.shown
 
 
 def begin(subject: Subject, options: Options) -> Began:
@@ -60,12 +56,12 @@ def begin(subject: Subject, options: Options) -> Began:
     names = [options.name] if options.name else (_numbered(number) for number in itertools.count(1))
     last: Began | None = None
     for name in names:
-        folder = Store(join(above.path, name), above.filesystem)
+        folder = above.below(name)
         record = _there(folder)
         if record is None:
             begun = Began(name, folder, None)
             break
-        last = Began(name, folder, record, _ran(folder, record))
+        last = Began(name, folder, record, seconds_ran(folder, record))
         if options.name and not options.resume:
             fix = "resume=True to go on with it, or another name"
             raise ArgumentsError(Problem("name", name, f"there is a search in {last.where}, {record.state}", fix))
@@ -86,9 +82,3 @@ def _there(folder: Store) -> SweepRecord | None:
         return read_sweep(folder)
     except FileNotFoundError:
         return None
-
-
-def _ran(folder: Store, record: SweepRecord) -> float:
-    """Return how long a search has run: its driver may have been killed."""
-    times = [entry.time for trial in read_trials(folder) for entry in trial.record.history[-1:]]
-    return max(0.0, (record.ended or max(times, default=record.began)) - record.began)

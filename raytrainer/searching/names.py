@@ -14,7 +14,8 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from raytrainer.config.checking import mistakes
 from raytrainer.config.hosted import training_fields, training_section
-from raytrainer.config.tree import Node, Place
+from raytrainer.config.sweep_values import node_of
+from raytrainer.config.tree import Place
 from raytrainer.errors import Problem, unknown_name
 from raytrainer.sweep.numbers import plain
 
@@ -106,7 +107,7 @@ def wrong_values(values: Mapping[str, Any], given: TrainingArguments) -> dict[st
     if section is not None:
         hosted = {name: value for name, value in values.items() if name in section.model_fields}
         hosted = {name: getattr(value, "value", value) for name, value in hosted.items()}  # of an enumeration
-        wrong, _ = mistakes(section, hosted, _node(hosted))
+        wrong, _ = mistakes(section, hosted, node_of(hosted, Place("")))
         for path, problem in wrong.items():
             name = str(path[0])
             found.setdefault(name, Problem(f"hp_space[{name!r}]", hosted[name], problem.reason, problem.fix))
@@ -119,12 +120,6 @@ def wrong_values(values: Mapping[str, Any], given: TrainingArguments) -> dict[st
         elif isinstance(before, int | float) and isinstance(value, str):
             found[name] = Problem(f"hp_space[{name!r}]", value, "it is text", f"a number, as {before!r}")
     return found
-
-
-def _node(value: Any) -> Node:
-    if isinstance(value, dict):
-        return Node({key: _node(item) for key, item in value.items()}, Place(""))
-    return Node([_node(item) for item in value] if isinstance(value, list) else value, Place(""))
 
 
 def _texts(constant: Any) -> Iterator[str]:

@@ -17,6 +17,7 @@ from transformers.trainer_utils import BestRun
 
 from raytrainer import cluster, shipping
 from raytrainer.checkpoints import Store
+from raytrainer.claim import claimed
 from raytrainer.errors import ArgumentsError, Problem, TrainingFailed
 from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.searching.drawing import Drawing, drawing
@@ -97,7 +98,7 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
     Raises:
         UserError: a mistake that was found before the first trial.
         TrainingFailed: no trial came to anything, or one failed and none may.
-        Interrupted: after Ctrl-C; ``resume=True`` goes on.
+        Interrupted: after Ctrl-C or SIGTERM; ``resume=True`` goes on.
     """
     options = Options.of(asked.further)
     goals = Goals.of(asked.compute_objective, asked.direction)
@@ -118,33 +119,28 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
     if target is not None and target.run_name is None:
         target = dataclasses.replace(target, run_name=before.name)
     scaling, concurrent = _connect(scaling, options.max_concurrent_trials)
-    several = scaling.max_workers > 1
-    failures = subject.run.failure_config if subject.run is not None and not several else None
-    budget = Budget(options.seconds)
-    budget.before = before.seconds
-    suggestions = Suggestions(
-        drawn.model, [], goals.metrics, goals.modes, record.scope == "best", repeats=1, limit=drawn.trials
-    )
-    limited = 0 if waits(scheduler) and not drawn.learns else concurrent or 0
     sweep = Sweep(
         study=TrainerStudy(subject.job(), scaling, names, goals, asked.hp_name),
         folder=before.folder,
         record=record,
         space={},
-        search=Suggesting(suggestions, scheduler, limited, counts_paused=not waits(scheduler)),
+        search=_suggesting(drawn, goals, record, scheduler, concurrent or 0),
         scheduler=scheduler,
         trials=drawn.trials if drawn.trials < sys.maxsize else None,
         max_concurrent=concurrent,
-        max_failures=options.max_failures if options.max_failures is not None else _failures(failures),
+        max_failures=_max_failures(options, subject.run, scaling),
         keep=sys.maxsize if options.kept is None else options.kept,
-        budget=budget,
-        several=several,
+        budget=Budget(options.seconds, before=before.seconds),
+        several=scaling.max_workers > 1,
         callbacks=options.callbacks or (),
         stop=options.stopper,
         resume=before.record is not None,
         travelling=OF_MLFLOW if target is not None else (),
     )
-    with tracked(target, before.folder, goals.metrics[0], _settings(record), sweep.resume) as tracking:
+    with (
+        claimed(before.folder, "name", before.name),
+        tracked(target, before.folder, goals.metrics[0], _settings(record), sweep.resume) as tracking,
+    ):
         errors = run_sweep(dataclasses.replace(sweep, tracking=tracking))
         best = best_runs(before.folder, goals, errors)
         if tracking is not None:
@@ -198,7 +194,19 @@ def _settings(record: SweepRecord) -> dict[str, Any]:
     return {"search_space": record.space, "tune": {name: getattr(record, name) for name in names}}
 
 
-def _failures(config: Any) -> int:
+def _suggesting(drawn: Drawing, goals: Goals, record: SweepRecord, scheduler: Lasting, concurrent: int) -> Suggesting:
+    suggestions = Suggestions(
+        drawn.model, [], goals.metrics, goals.modes, record.scope == "best", repeats=1, limit=drawn.trials
+    )
+    limit = 0 if waits(scheduler) and not drawn.learns else concurrent
+    return Suggesting(suggestions, scheduler, limit, counts_paused=not waits(scheduler))
+
+
+def _max_failures(options: Options, run: RunConfig | None, scaling: ScalingConfig) -> int:
+    """Return how often a trial goes on after a failure; with several workers Ray Train itself goes by run_config."""
+    if options.max_failures is not None:
+        return options.max_failures
+    config = run.failure_config if run is not None and scaling.max_workers == 1 else None
     return config.max_failures if config is not None else 0
 
 

@@ -19,7 +19,8 @@ from raytrainer.run import Job
 from raytrainer.searching.goals import Goals
 from raytrainer.searching.names import Names
 from raytrainer.searching.values import TrialValues
-from raytrainer.sweep.study import AT_THE_END, Turn, sampled_of, trial_job
+from raytrainer.sweep.record_files import folder_name
+from raytrainer.sweep.study import Turn, sampled_of, trial_job, trial_settings
 from raytrainer.wire import Verdict
 
 
@@ -98,21 +99,6 @@ class TrainerStudy:
         return {"run_name": name}
 
 
-def trial_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the training arguments that a trial sets itself.
-
-    The sweep takes the best checkpoints, at the evaluations that count; others are saved only by steps or epochs, so
-    that a trial goes on from there after a fault.
-
-    Args:
-        values: of the training arguments.
-    """
-    settings: dict[str, Any] = {"load_best_model_at_end": False}
-    if values["save_strategy"] == "best":
-        settings["save_strategy"] = "no"
-    return settings | (AT_THE_END if values["eval_strategy"] == "no" else {})
-
-
 def _run_of(run: RunConfig, trial: Store) -> RunConfig:
     """Let what Ray Train writes for a trial of several workers be in the trial's folder."""
     parent, name = parted(trial.path)
@@ -121,4 +107,4 @@ def _run_of(run: RunConfig, trial: Store) -> RunConfig:
 
 def _elsewhere(output_dir: str, number: int) -> str:
     """Return a trial's folder on the machine where it runs, where the search's is in an object store."""
-    return os.path.join(output_dir, "trials", f"{number:05d}")
+    return os.path.join(output_dir, "trials", folder_name(number))

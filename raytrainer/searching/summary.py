@@ -11,11 +11,10 @@ from typing import Any
 
 from transformers.trainer_utils import BestRun
 
-from raytrainer.checkpoints import Store, join
+from raytrainer.checkpoints import Store
 from raytrainer.errors import TrainingFailed
-from raytrainer.searching.folder import where
 from raytrainer.searching.goals import Goals
-from raytrainer.sweep.records import trial_folder
+from raytrainer.sweep.record_files import trial_checkpoints, trial_folder
 from raytrainer.sweep.report import PAGE, page
 from raytrainer.sweep.results import Ranked, Results
 from raytrainer.sweep.tables import print_results, rows, write_results
@@ -60,9 +59,9 @@ def best_runs(folder: Store, goals: Goals, errors: Mapping[int, str]) -> BestRun
         folder.write(PAGE, page(results, time.time()).encode())
     if results.best is None:
         first = next(iter(errors.values()), "no trial was evaluated").strip().splitlines()
-        raise TrainingFailed(f"no trial came to a result: {first[-1]} ({where(folder)})")
+        raise TrainingFailed(f"no trial came to a result: {first[-1]} ({folder.shown})")
     print_results(results)
-    print(f"search: {where(folder)}")
+    print(f"search: {folder.shown}")
     if errors:
         print(f"warning: {len(errors)} of {len(results.ranked)} trials failed", file=sys.stderr)
     if goals.several:
@@ -74,7 +73,6 @@ def _run(ranked: Ranked, objective: float | list[float], results: Results, folde
     trial = trial_folder(folder, ranked.number)
     checkpoint = None
     if ranked.checkpoint is not None:
-        store = Store(join(trial.path, "checkpoints"), trial.filesystem)
-        checkpoint = where(Store(join(store.path, f"checkpoint-{ranked.checkpoint}"), store.filesystem))
-    summary = Summary(where(folder), where(trial), checkpoint, results)
+        checkpoint = trial_checkpoints(folder, ranked.number).address(ranked.checkpoint)
+    summary = Summary(folder.shown, trial.shown, checkpoint, results)
     return BestRun(f"{ranked.number:05d}", objective, dict(ranked.values), summary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Sequence
 from typing import Any
 
 from ray import cloudpickle
@@ -144,37 +143,6 @@ class Lasting(TrialScheduler):
         self._alive.pop(trial.trial_id, None)
         if isinstance(self.base, HyperBandScheduler):
             self.base.on_trial_remove(controller, trial)
-
-
-def scheduler_state(scheduler: Lasting) -> bytes:
-    """Return a scheduler's state; trials are in it by their ids."""
-    return scheduler.state()
-
-
-def restore_scheduler(scheduler: Lasting, state: bytes, trials: Sequence[Trial] | None = None) -> None:
-    """Give a new scheduler the state of one that was built from the same settings.
-
-    Args:
-        scheduler: the new one.
-        state: of the old one.
-        trials: the trials as they are now; None where they come one by one, as ``ray.tune.run`` adds restored ones.
-    """
-    scheduler.restore_state(state)
-    if trials is not None:
-        scheduler._awake(_Trials(trials))
-
-
-class _Trials:
-    """As much of Ray's controller as a scheduler needs to know its trials."""
-
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        self._all = list(trials)
-
-    def get_trials(self) -> list[Trial]:
-        return self._all
-
-    def _set_trial_status(self, trial: Trial, status: str) -> None:
-        trial.set_status(status)
 
 
 class _Gone:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 from pydantic import Field, ValidationError, create_model
 
 from raytrainer.config.section import Section
+from raytrainer.config.sweep_values import node_of
 from raytrainer.config.tree import Node, Path, Place, dotted
 from raytrainer.config.wording import nearest, problems_of
 from raytrainer.errors import NOTHING, ConfigError, Problem
@@ -97,9 +98,10 @@ class Options:
         model: Any = make("Options", __base__=Section, **{name: (known[name], ...) for name in right})
         for name in reversed(where.path):
             model = make("Above", **{str(name): (model, ...)})
-        root = where.root if where.root is not None and where.root.at(where.path) else _node(_nested(where.path, right))
+        whole = _nested(where.path, right)
+        root = where.root if where.root is not None and where.root.at(where.path) else node_of(whole, Place(""))
         try:
-            model.model_validate(_nested(where.path, right))
+            model.model_validate(whole)
         except ValidationError as error:
             found, _ = problems_of(error.errors(), model, root)
             problems += [Problem(p.setting.removesuffix(" ()"), p.value, p.reason, p.fix) for p in found.values()]
@@ -136,9 +138,3 @@ def _nested(path: Path, values: Any) -> Any:
     for name in reversed(path):
         values = {name: values}
     return values
-
-
-def _node(value: Any) -> Node:
-    if isinstance(value, dict):
-        return Node({key: _node(item) for key, item in value.items()}, Place(""))
-    return Node([_node(item) for item in value] if isinstance(value, list) else value, Place(""))

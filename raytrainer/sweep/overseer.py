@@ -16,16 +16,17 @@ from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from raytrainer.checkpoints import Store, join
+from raytrainer.checkpoints import Store
 from raytrainer.patience import patiently
 from raytrainer.ray_train import free_slots_of_the_dead
 from raytrainer.sweep.budget import Budget
-from raytrainer.sweep.records import End, SweepRecord, trial_folder, write_end
+from raytrainer.sweep.record_files import trial_checkpoints, write_end
+from raytrainer.sweep.records import End, SweepRecord
 from raytrainer.sweep.records import Trial as SweptTrial
 from raytrainer.sweep.scores import score
 from raytrainer.sweep.standings import Standings, Stored
 from raytrainer.sweep.suggestions import GROUP
-from raytrainer.sweep.tracking import Lead, TrialEnded
+from raytrainer.sweep.telling import Lead, TrialEnded
 from raytrainer.sweep.trial import POINTER, WARNINGS
 from raytrainer.sweep.view import Row, View
 
@@ -208,12 +209,12 @@ class Overseer(Callback):
     def _delete(self, lent: set[Stored]) -> None:
         """Delete what nobody needs, but for what another trial begins with, or one goes on from."""
         for stored in sorted(self._unneeded - lent, key=lambda one: (one.number, one.step)):
-            self._deleting.submit(_remove, self._checkpoints(stored.number), stored.step)
+            self._deleting.submit(_remove, trial_checkpoints(self._folder, stored.number), stored.step)
         self._unneeded &= lent
         tidied = self._untidy - {stored.number for stored in lent}
         for number in tidied:
             needed = {stored.step for stored in self._standings.needed() if stored.number == number}
-            self._deleting.submit(_remove_others, self._checkpoints(number), needed)
+            self._deleting.submit(_remove_others, trial_checkpoints(self._folder, number), needed)
         self._untidy -= tidied
 
     def _stored_at(self, path: str) -> Stored | None:
@@ -225,10 +226,6 @@ class Overseer(Callback):
             step = pointer.get("step")
             self._pointers[path] = None if step is None else Stored(pointer["number"], step)
         return self._pointers[path]
-
-    def _checkpoints(self, number: int) -> Store:
-        place = trial_folder(self._folder, number)
-        return Store(join(place.path, "checkpoints"), place.filesystem)
 
 
 def _remove_others(store: Store, needed: set[int]) -> None:

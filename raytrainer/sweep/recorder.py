@@ -10,7 +10,8 @@ from typing import Any
 from raytrainer.checkpoints import Store
 from raytrainer.events import Began, Evaluated, Event, Logged, Note
 from raytrainer.patience import patiently
-from raytrainer.sweep.records import Change, Evaluation, TrialRecord, read_trial, write_trial
+from raytrainer.sweep.record_files import read_trial, write_trial
+from raytrainer.sweep.records import Change, Evaluation, TrialRecord
 
 
 class Recorder:

@@ -47,7 +47,7 @@ def report(sweep: str) -> None:
         raise _mistake(sweep, f"its results cannot be read or written: {error}", fix) from error
     folder.write(PAGE, page(results, time.time()).encode())
     print_results(results)
-    print(f"page: {folder.folder / PAGE if folder.local else join(folder.path, PAGE)}")
+    print(f"page: {join(folder.shown, PAGE)}")
 
 
 def page(results: Results, now: float) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from raytrainer.checkpoints import Store
 from raytrainer.sweep.groups import Group, Noise, group_name, groups, noise
-from raytrainer.sweep.records import SweepRecord, Trial, TrialRecord, read_sweep, read_trials
+from raytrainer.sweep.record_files import read_sweep, read_trials
+from raytrainer.sweep.records import SweepRecord, Trial, TrialRecord
 from raytrainer.sweep.scores import FAILED, Score, fronts, loss, score, values_at
 
 

@@ -28,11 +28,13 @@ from raytrainer.errors import Interrupted
 from raytrainer.run import travelling_variables
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.overseer import Overseer
-from raytrainer.sweep.records import SweepRecord, read_trials, write_sweep
+from raytrainer.sweep.record_files import folder_name, read_trials, write_sweep
+from raytrainer.sweep.records import SweepRecord
 from raytrainer.sweep.schedulers_population import Population
 from raytrainer.sweep.standings import Standings
 from raytrainer.sweep.study import Study
-from raytrainer.sweep.tracking import SweepTracking, teller, told
+from raytrainer.sweep.telling import teller
+from raytrainer.sweep.tracking import SweepTracking, told
 from raytrainer.sweep.trial import trial_class
 from raytrainer.sweep.view import View
 from raytrainer.tracking import ui_command
@@ -105,7 +107,7 @@ def run_sweep(sweep: Sweep) -> dict[int, str]:
         The errors of the trials that failed, by number.
 
     Raises:
-        Interrupted: after Ctrl-C; ``raytrainer resume`` goes on.
+        Interrupted: after Ctrl-C or SIGTERM; ``raytrainer resume`` goes on.
     """
     record = dataclasses.replace(
         sweep.record, began=sweep.record.began or time.time(), concurrency=sweep.max_concurrent or 0
@@ -156,14 +158,14 @@ def gpus(scaling: ScalingConfig) -> float:
 
 
 def _tune(sweep: Sweep, overseer: Overseer, post: Any) -> bool:
-    """Run Ray Tune's loop, and tell whether Ctrl-C ended it."""
+    """Run Ray Tune's loop, and tell whether Ctrl-C or SIGTERM ended it."""
     here = travelling_variables(sweep.travelling), os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
     settings = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
     with environment(settings), quiet_ray(), _keys_stay(), _interrupts() as interrupted:
         tune.run(
             trial_class(sweep.study, sweep.folder, here, post),
             name="trials",
-            storage_path=str(sweep.folder.folder) if sweep.folder.local else sweep.folder.path,
+            storage_path=sweep.folder.shown,
             storage_filesystem=sweep.folder.filesystem,
             config=sweep.space,
             search_alg=sweep.search,
@@ -174,16 +176,16 @@ def _tune(sweep: Sweep, overseer: Overseer, post: Any) -> bool:
             # A process that is kept for the next trial would keep the workers of the one before.
             reuse_actors=not sweep.several,
             raise_on_failed_trial=False,
-            trial_dirname_creator=folder_name,
+            trial_dirname_creator=_folder_of,
             resume="AUTO+ERRORED" if sweep.resume else None,
             verbose=0,
         )
         return interrupted()
 
 
-def folder_name(trial: Trial) -> str:
+def _folder_of(trial: Trial) -> str:
     """Return the name of a trial's folder: its number, from 1."""
-    return f"{int(trial.experiment_tag.partition('_')[0]):05d}"
+    return folder_name(int(trial.experiment_tag.partition("_")[0]))
 
 
 @contextlib.contextmanager
@@ -211,7 +213,7 @@ def _keys_stay() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """End Ray Tune's loop in good order on the first Ctrl-C inside the block, and at once on the second.
+    """End Ray Tune's loop in good order on the first Ctrl-C or SIGTERM inside the block, on another Ctrl-C at once.
 
     Yields:
         Tells whether there was one.
@@ -223,14 +225,18 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
     def interrupt(number: int, frame: Any) -> None:
         nonlocal asked
+        if asked and number == signal.SIGTERM:
+            return
         if asked:
             raise KeyboardInterrupt
         asked = True
         # For Ray Tune this signal, too, means to note where all trials are and to leave; it keeps Ctrl-C to itself.
         signal.raise_signal(signal.SIGUSR1)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
-    signal.signal(signal.SIGINT, interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers[:2]:
+        signal.signal(number, interrupt)
     try:
         yield lambda: asked
     finally:

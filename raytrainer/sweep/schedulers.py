@@ -16,6 +16,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from raytrainer.config.section import Count
 from raytrainer.config.tree import Node
 from raytrainer.errors import unknown_name
 from raytrainer.sweep.lasting import Lasting
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from raytrainer.sweep.space import Space
 
 _COMMON = {"time_attr": TIME, "max_t": Annotated[float, Field(ge=1)], "reduction_factor": Annotated[float, Field(gt=1)]}
-_ASHA = {**_COMMON, "max_t": Positive, "grace_period": Positive, "brackets": Annotated[int, Field(ge=1)]}
+_ASHA = {**_COMMON, "max_t": Positive, "grace_period": Positive, "brackets": Count}
 _MEDIAN = {
     "time_attr": TIME,
     "grace_period": NotNegative,
-    "min_samples_required": Annotated[int, Field(ge=1)],
+    "min_samples_required": Count,
     "min_time_slice": NotNegative,
 }
 OPTIONS = {

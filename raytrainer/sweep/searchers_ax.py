@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ax.service.ax_client import AxClient
 from ax.service.utils.instantiation import ObjectiveProperties
-from pydantic import Field
 
+from raytrainer.config.section import Count
 from raytrainer.sweep.chance import Chance
 from raytrainer.sweep.options import Options
 from raytrainer.sweep.searchers_coded import Choices
@@ -26,9 +26,7 @@ def _nothing() -> None:
     """Stand for a constructor whose parameters are none of the user's."""
 
 
-OPTIONS = Options(
-    _nothing, {"num_initialization_trials": Annotated[int, Field(ge=1)]}, {"random_seed": "tune.seed, without it here"}
-)
+OPTIONS = Options(_nothing, {"num_initialization_trials": Count}, {"random_seed": "tune.seed, without it here"})
 """What the options of ``search: {ax: ...}`` may be: how many configurations are drawn before there is a model."""
 
 

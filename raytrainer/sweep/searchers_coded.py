@@ -11,6 +11,7 @@ from ray import tune as ray_tune
 from ray.tune.search.bohb import TuneBOHB
 from ray.tune.search.hyperopt import HyperOptSearch
 
+from raytrainer.config.section import Count
 from raytrainer.sweep.chance import Chance
 from raytrainer.sweep.numbers import plain
 from raytrainer.sweep.options import NotNegative, Options, Positive, Share
@@ -19,7 +20,6 @@ from raytrainer.sweep.suggestions import Goal, Known, Model
 if TYPE_CHECKING:
     from raytrainer.sweep.space import Space
 
-_FROM_ONE = Annotated[int, Field(ge=1)]
 _OURS = {
     "space": "search_space",
     "metric": "tune.metric, without it here",
@@ -138,9 +138,9 @@ def bohb_options() -> Options:
     from hpbandster.optimizers.config_generators.bohb import BOHB
 
     kinds: dict[str, Any] = {
-        "min_points_in_model": _FROM_ONE,
+        "min_points_in_model": Count,
         "top_n_percent": Annotated[int, Field(ge=1, le=100)],
-        "num_samples": _FROM_ONE,
+        "num_samples": Count,
         "random_fraction": Share,
         "bandwidth_factor": Positive,
         "min_bandwidth": NotNegative,

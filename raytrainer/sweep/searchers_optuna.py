@@ -13,9 +13,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field
 
-from raytrainer.config.section import Section
+from raytrainer.config.section import Count, Section
 from raytrainer.errors import unknown_name
-from raytrainer.sweep.options import Options, Where
+from raytrainer.sweep.options import Options, Positive, Share, Where
 from raytrainer.sweep.suggestions import Known, Model, Origin
 
 if TYPE_CHECKING:
@@ -41,18 +41,16 @@ _OURS = {
     "study_name": "nothing: the sweep's folder keeps the study",
 }
 _SINGLE = ("cmaes",)
-_FROM_ONE = Annotated[int, Field(ge=1)]
-_SHARE = Annotated[float, Field(ge=0, le=1)]
 _BOUNDS = {
     "n_startup_trials": Annotated[int, Field(ge=0)],
-    "n_ei_candidates": _FROM_ONE,
-    "sigma0": Annotated[float, Field(gt=0)],
-    "popsize": _FROM_ONE,
+    "n_ei_candidates": Count,
+    "sigma0": Positive,
+    "popsize": Count,
     "population_size": Annotated[int, Field(ge=2)],
-    "crossover_prob": _SHARE,
-    "mutation_prob": _SHARE,
-    "swapping_prob": _SHARE,
-    "dividing_parameter": _FROM_ONE,
+    "crossover_prob": Share,
+    "mutation_prob": Share,
+    "swapping_prob": Share,
+    "dividing_parameter": Count,
     "qmc_type": Literal["sobol", "halton"],
     "restart_strategy": Literal["ipop", "bipop"],
 }

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer import shipping
-from raytrainer.checkpoints import Keep, Store, join
+from raytrainer.checkpoints import Store
 from raytrainer.events import Evaluated
+from raytrainer.keeping import Keep
 from raytrainer.resuming import Recovery
 from raytrainer.run import Job, Work
 from raytrainer.sinks import Sink
@@ -64,8 +65,23 @@ class Study(Protocol):
         """
 
 
-AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
-"""Training arguments of a trial that asks for no evaluation: transformers evaluates after the last step."""
+# A trial that asks for no evaluation: transformers evaluates after the last step.
+_AT_THE_END = {"eval_strategy": "steps", "eval_steps": 10**9}
+
+
+def trial_settings(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training arguments that a trial sets itself.
+
+    The sweep takes the best checkpoints, at the evaluations that count; others are saved only by steps or epochs, so
+    that a trial goes on from there after a fault.
+
+    Args:
+        training: arguments with the trial's values; those that are left out are transformers' defaults.
+    """
+    settings: dict[str, Any] = {"load_best_model_at_end": False}
+    if training.get("save_strategy") == "best":
+        settings["save_strategy"] = "no"
+    return settings | (_AT_THE_END if training.get("eval_strategy", "no") == "no" else {})
 
 
 def trial_job(job: Job, turn: Turn) -> Job:
@@ -78,7 +94,7 @@ def trial_job(job: Job, turn: Turn) -> Job:
     assert job.recovery is not None
     clone = turn.clone_of is not None
     recovery = Recovery(
-        store=Store(join(turn.folder.path, "checkpoints"), turn.folder.filesystem),
+        store=turn.folder.below("checkpoints"),
         run=turn.run,
         keep=Keep(limit=1),
         allow_changes=clone or job.recovery.allow_changes,

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import TRIALS
+from raytrainer.sweep.record_files import TRIALS, folder_name
 from raytrainer.sweep.results import Ranked, Results, read_results
 from raytrainer.sweep.verdicts import verdicts
 from raytrainer.sweep.wording import NOTHING, folded, number, numbers, short_names, value_text
@@ -131,7 +131,7 @@ def _row(ranked: Ranked, results: Results) -> dict[str, Any]:
     row |= dict(zip(results.sweep.metric, ranked.score.values, strict=True))
     row |= {"rank": ranked.rank, "trial": ranked.number, "state": ranked.trial.state, "score": ranked.score.values[0]}
     row |= {"steps": ranked.steps, "seconds": round(record.seconds, 3), "gpu_hours": round(ranked.gpu_hours, 6)}
-    checkpoint = None if step is None else f"{TRIALS}/{ranked.number:05d}/checkpoints/checkpoint-{step}"
+    checkpoint = None if step is None else f"{TRIALS}/{folder_name(ranked.number)}/checkpoints/checkpoint-{step}"
     return row | {"origin": record.origin, "group": record.group, "checkpoint": checkpoint}
 
 

@@ -1,18 +1,18 @@
-"""What the processes of a sweep's trials tell the driver while they train, for MLflow."""
+"""What is told of a sweep while it runs, for MLflow: by its trials' processes, and by the driver."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from raytrainer.events import Evaluated, Event, Note, Phase, Printed, Saved
-from raytrainer.sweep.records import TrialRecord
+from raytrainer.sweep.records import End, TrialRecord
 
 # Seconds between two messages of a trial: one that logs every step does not send every step.
 _GATHER_S = 0.25
@@ -33,6 +33,34 @@ class Told:
 
     number: int
     said: Sequence[TrialRecord | Event]
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial goes on no more.
+
+    Args:
+        number: the trial's.
+        end: how it ended.
+        step: optimizer steps done.
+        values: that it trained with.
+        earlier: whether it ended before this driver took up the sweep.
+    """
+
+    number: int
+    end: End
+    step: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    earlier: bool = False
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the sweep is: trials that are over, and the best score of all so far."""
+
+    over: int
+    best: float
+    time: float
 
 
 class Teller:
@@ -84,3 +112,8 @@ class Teller:
     def _send(self) -> Any:
         told, self._said = Told(self._number, self._said), []
         return self._post.push.remote(told)
+
+
+def teller(post: Any) -> Callable[[object], None]:
+    """Return what tells the actor something, and does not wait for it."""
+    return (lambda _: None) if post is None else post.push.remote

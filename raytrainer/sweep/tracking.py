@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
@@ -16,12 +15,14 @@ from raytrainer.checkpoints import Store, join
 from raytrainer.patience import patiently
 from raytrainer.relay import Listener, relay_here
 from raytrainer.secrets import masked
-from raytrainer.sweep.records import End, TrialRecord, trial_folder
+from raytrainer.sweep.record_files import trial_folder
+from raytrainer.sweep.records import TrialRecord
 from raytrainer.sweep.results import Results
-from raytrainer.sweep.telling import Told
-from raytrainer.tracking import Tracker, metric_name, open_child, open_tracker, ui_command
+from raytrainer.sweep.telling import Lead, Told, TrialEnded
+from raytrainer.tracking import Tracker, open_child, open_tracker, ui_command
 from raytrainer.tracking_entry import STATUSES, Entry, Point, State
 from raytrainer.tracking_journal import read_journals
+from raytrainer.tracking_sink import metric_name
 from raytrainer.tracking_target import Target
 from raytrainer.tracking_writer import Writer
 
@@ -30,34 +31,6 @@ _ARTIFACTS = ("config.yaml", "sweep.json", "results.csv", "results.json", "best.
 _ERROR_LINES = 5
 # Seconds that a storage may fail before a trial's run is given up.
 _GIVE_UP_S = 120.0
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial goes on no more.
-
-    Args:
-        number: the trial's.
-        end: how it ended.
-        step: optimizer steps done.
-        values: that it trained with.
-        earlier: whether it ended before this driver took up the sweep.
-    """
-
-    number: int
-    end: End
-    step: int
-    values: Mapping[str, Any] = field(default_factory=dict)
-    earlier: bool = False
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far the sweep is: trials that are over, and the best score of all so far."""
-
-    over: int
-    best: float
-    time: float
 
 
 class SweepTracking:
@@ -226,11 +199,6 @@ def told(tracking: SweepTracking | None) -> Iterator[Any]:
             raise
     finally:
         ray.kill(post)
-
-
-def teller(post: Any) -> Callable[[object], None]:
-    """Return what tells the actor something, and does not wait for it."""
-    return (lambda _: None) if post is None else post.push.remote
 
 
 def _points(values: Mapping[str, float], step: int, when: float) -> list[Point]:

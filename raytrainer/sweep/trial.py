@@ -20,8 +20,9 @@ from raytrainer.events import Evaluated
 from raytrainer.orders import find_modules_in, free_memory
 from raytrainer.run import Job, fit
 from raytrainer.sweep.here import run_here
+from raytrainer.sweep.record_files import read_end, read_trial, trial_folder
 from raytrainer.sweep.recorder import Recorder
-from raytrainer.sweep.records import TrialRecord, read_end, read_trial, trial_folder
+from raytrainer.sweep.records import TrialRecord
 from raytrainer.sweep.study import Study, Turn, sampled_of
 from raytrainer.sweep.suggestions import GROUP, ORIGIN, REPEAT
 from raytrainer.sweep.telling import Teller

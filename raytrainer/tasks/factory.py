@@ -126,7 +126,7 @@ def save_model(trainer: Trainer, folder: Store) -> str:
     Returns:
         The model's folder, a path or a URI.
     """
-    target = str(folder.folder / "model") if folder.local else join(folder.path, "model")
+    target = join(folder.shown, "model")
     # Every rank has a part in it where the model is split over them.
     with tempfile.TemporaryDirectory() as here:
         trainer.save_model(os.path.join(here, "model"))
