@@ -7,12 +7,10 @@ between two steps without a save, by the same callback on rank 0. Run: python be
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +26,7 @@ import ray
 import ray.train
 import torch
 from datasets import Dataset
+from figures import Goal, conclude, machine, parser
 from ray.train import RunConfig, ScalingConfig
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -171,11 +170,12 @@ def measure(arm: Any, workers: int, base: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each of the two trains")
-    parser.add_argument("--folder", help="where to write checkpoints; default is the temporary folder")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    options.add_argument("--rounds", type=int, default=3, help="how often each of the two trains")
+    options.add_argument("--folder", help="where to write checkpoints; default is the temporary folder")
+    given = options.parse_args()
+    begun = machine()
     ray.init(address="local", num_cpus=max(*given.workers, 2), include_dashboard=False, log_to_driver=False)
     results: dict[str, Any] = {}
     for workers in given.workers:
@@ -188,9 +188,9 @@ def main() -> None:
         results[f"{workers} workers"] = {**summary, "ratio": round(ratio, 3)}
         for name, figures in summary.items():
             print(f"{workers} workers  {name:10}  {figures}", flush=True)
-        print(f"{workers} workers  stands still {ratio:.3f} of Ray Train's callback (at most 0.15)", flush=True)
-    print(json.dumps(results))
-    sys.exit(any(result["ratio"] > 0.15 for result in results.values()))
+    what = "stands still for a save, of Ray Train's callback"
+    goals = [Goal(f"{what}, {name}", each["ratio"], 0.15) for name, each in results.items()]
+    conclude("checkpoint_stall", results, goals, begun, given.json)
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,13 @@ def say(folder: Path, said: dict[str, Any]) -> None:
 
 
 def run_party(
-    file: str, party: str, folder: Path, *options: str, torchrun: int = 0, variables: dict[str, str] | None = None
+    file: str,
+    party: str,
+    folder: Path,
+    *options: str,
+    torchrun: int = 0,
+    script: int = 0,
+    variables: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run a party to its end.
 
@@ -35,18 +41,22 @@ def run_party(
         folder: of its own; made here.
         options: more of the command line.
         torchrun: how many processes torchrun starts; 0 for one that is started without it.
+        script: how many workers ``raytrainer run`` starts it on; 0 likewise.
         variables: more of the environment.
 
     Returns:
-        What it said, and ``began``, the time at which it was started.
+        What it said, if anything, and ``began``, the time at which it was started.
     """
     folder.mkdir(parents=True)
     starter = ["-m", "torch.distributed.run", f"--nproc-per-node={torchrun}", "--rdzv-backend=c10d"]
     starter = [*starter, "--rdzv-endpoint=localhost:0"] if torchrun else []
+    if script:
+        starter = ["-m", "raytrainer", "run", "-n", str(script), "--no-mlflow"]
     command = [sys.executable, *starter, file, "--party", party, "--folder", str(folder), *options]
     path = os.pathsep.join(filter(None, [os.path.dirname(os.path.abspath(file)), os.environ.get("PYTHONPATH")]))
-    known = {**environment(), "PYTHONPATH": path, **(variables or {})}
+    known = {**environment(), "PYTHONPATH": path}
     known.pop("RAY_ADDRESS", None)
+    known.update(variables or {})
     if torchrun:
         # Without it accelerate takes no process group on the CPU, and every process trains alone.
         known["ACCELERATE_USE_CPU"] = "true"
@@ -57,7 +67,7 @@ def run_party(
         done = subprocess.run(command, env=known, stdout=lines, stderr=subprocess.STDOUT, check=False, timeout=LIMIT_S)
     if done.returncode:
         sys.exit(f"{party} ended with {done.returncode}:\n{log.read_text()[-4000:]}")
-    said: dict[str, Any] = json.loads((folder / SAID).read_text())
+    said: dict[str, Any] = json.loads((folder / SAID).read_text()) if (folder / SAID).exists() else {}
     return {**said, "began": began}
 
 

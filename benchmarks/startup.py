@@ -3,27 +3,33 @@
 All train the same small model on the same data with transformers' Trainer. A program is started; a callback on rank 0
 notes when the first optimizer step is done. Measured: cold (Ray is not running), on a cluster that is running already,
 and a second train() in the same program. The parties take turns. raytrainer's own phases are printed beside them.
+
+script: the very program that torchrun starts, by ``raytrainer run``. classes: RayTrainer in the place of Trainer.
+warm_up: the same program with ``raytrainer.warm_up`` in its first line. TorchTrainer: Ray Train by itself.
 Run: python benchmarks/startup.py --help
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from figures import Goal, conclude, machine, parser, ratios, spread
+from parties import run_party, say
+from sweep_task import environment
+
 ROOT = Path(__file__).parents[1]
 GOALS = {"cold": 1.6, "running": 1.2, "second": 0.5}
-PARTIES = ("torchrun", "raytrainer", "TorchTrainer")
+PARTIES = ("torchrun", "script", "classes", "warm_up", "TorchTrainer")
 STEPS = 4
 
 
@@ -60,7 +66,7 @@ def torchrun(folder: Path) -> None:
     Trainer(args=TrainingArguments(**arguments(folder)), **parts(folder)).train()
 
 
-def raytrainer(folder: Path) -> None:
+def classes(folder: Path) -> None:
     from ray.train import ScalingConfig
 
     from raytrainer import RayTrainer, RayTrainingArguments
@@ -74,8 +80,16 @@ def raytrainer(folder: Path) -> None:
     phases = [trainer.phases]
     asked = time.time()
     trainer.train()
-    phases.append(trainer.phases)
-    (folder / "second.json").write_text(json.dumps({"asked": asked, "phases": phases}))
+    say(folder, {"asked": asked, "phases": [*phases, trainer.phases]})
+
+
+def warm_up(folder: Path) -> None:
+    from ray.train import ScalingConfig
+
+    import raytrainer
+
+    raytrainer.warm_up(ScalingConfig(num_workers=2))
+    classes(folder)
 
 
 def bare(folder: Path) -> None:
@@ -100,7 +114,7 @@ def bare(folder: Path) -> None:
     fit()
     asked = time.time()
     fit()
-    (folder / "second.json").write_text(json.dumps({"asked": asked}))
+    say(folder, {"asked": asked})
 
 
 # The one who measures
@@ -118,47 +132,33 @@ def measure(party: str, folder: Path, address: str | None) -> dict[str, Any]:
         Seconds from the command to the first step's end, from a second call's beginning to its first step's end, and
         raytrainer's phases of both.
     """
-    folder.mkdir(parents=True)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2"] if party == "torchrun" else []
-    command = [sys.executable, *launch, __file__, "--party", party, "--folder", str(folder)]
-    offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment = {**ray_environment(folder.parent), **offline}
-    environment.pop("RAY_ADDRESS", None)
+    variables = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HOME": str(folder.parent), **TOKEN}
     if address:
-        environment["RAY_ADDRESS"] = address
-    log = folder / "log"
-    with log.open("w") as file:
-        began = time.time()
-        done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        sys.exit(f"{party} ended with {done.returncode}:\n{log.read_text()[-4000:]}")
+        variables["RAY_ADDRESS"] = address
+    processes = 2 if party == "torchrun" else 0
+    said = run_party(__file__, party, folder, torchrun=processes, variables=variables, script=2 * (party == "script"))
     ends = [float(line) for line in (folder / "first-steps").read_text().split()]
-    found: dict[str, Any] = {"first": ends[0] - began}
-    if (folder / "second.json").exists():
-        second = json.loads((folder / "second.json").read_text())
-        found |= {"second": ends[1] - second["asked"], "phases": second.get("phases")}
+    found: dict[str, Any] = {"first": ends[0] - said["began"]}
+    if "asked" in said:
+        found |= {"second": ends[1] - said["asked"], "phases": said.get("phases")}
     return found
 
 
-def ray_environment(folder: Path) -> dict[str, str]:
-    """Return this environment with a token that a Ray here and its programs share."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-benchmark-and-of-nothing-else-0123456789"}
-    return {**os.environ, **token, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+# Shared by a Ray here and its programs.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-benchmark-and-of-nothing-else-0123456789"}
 
 
 @contextmanager
 def running_ray(folder: Path) -> Iterator[str]:
     """Start a Ray of two CPUs, and end it by its process."""
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
     options = ["--port", str(port), "--include-dashboard", "false", "--dashboard-agent-listen-port", "0"]
-    environment = {**ray_environment(folder), "OMP_NUM_THREADS": "1"}
+    known = {**environment(), **TOKEN, "HOME": str(folder)}
     with (folder / "head.log").open("w") as log:
-        head = subprocess.Popen([*start, *options], env=environment, stdout=log, stderr=subprocess.STDOUT)
+        head = subprocess.Popen([*start, *options], env=known, stdout=log, stderr=subprocess.STDOUT)
     try:
         while "--block" not in (folder / "head.log").read_text():
             if head.poll() is not None:
@@ -170,17 +170,18 @@ def running_ray(folder: Path) -> Iterator[str]:
         head.wait()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each of them runs")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--only", choices=PARTIES, nargs="+", default=list(PARTIES), help="the parties to measure")
-    parser.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
-    given = parser.parse_args()
+def main(words: list[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=5, help="how often each of them runs")
+    options.add_argument("--only", choices=PARTIES, nargs="+", default=list(PARTIES), help="the parties to measure")
+    options.add_argument("--party", choices=PARTIES, help=SUPPRESS)
+    options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
+    given = options.parse_args(words)
     if given.party:
-        {"torchrun": torchrun, "raytrainer": raytrainer, "TorchTrainer": bare}[given.party](given.folder)
+        programs = {"classes": classes, "warm_up": warm_up, "TorchTrainer": bare}
+        programs.get(given.party, torchrun)(given.folder)
         return
+    begun = machine()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="startup-"))
     figures: dict[str, list[dict[str, Any]]] = {}
 
@@ -198,35 +199,37 @@ def main() -> None:
             for party in given.only:
                 if party != "torchrun":
                     note(f"{party} running", measure(party, folder / f"{party}-running-{number}", address))
-    missed = report(figures)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n")
-    sys.exit(missed)
+    seconds = by_case(figures)
+    results, goals = judge(seconds)
+    conclude("startup", {**results, "rounds": figures}, goals, begun, given.json)
 
 
-def report(figures: dict[str, list[dict[str, Any]]]) -> int:
-    """Print medians, and where torchrun was measured ratios and verdicts; return 1 where a goal is missed."""
-    seconds = {name: [found["first"] for found in all_found] for name, all_found in figures.items()}
-    for party in ("raytrainer", "TorchTrainer"):
-        seconds[f"{party} second"] = [
-            found["second"] for where in ("cold", "running") for found in figures.get(f"{party} {where}", [])
-        ]
-    peer = statistics.median(seconds["torchrun cold"]) if "torchrun cold" in seconds else None
-    missed = 0
-    for name, values in seconds.items():
-        if not values:
-            continue
-        median = statistics.median(values)
-        line = f"{name:22} {median:6.2f} s ({min(values):.2f} to {max(values):.2f})"
-        party, case = name.split()
+def by_case(figures: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
+    """Return seconds by party and case, round by round; a second call's are those in its cold program."""
+    seconds = {name: [found["first"] for found in each] for name, each in figures.items()}
+    for name, each in figures.items():
+        if name.endswith(" cold") and "second" in each[0]:
+            seconds[name.replace("cold", "second")] = [found["second"] for found in each]
+    return seconds
+
+
+def judge(seconds: dict[str, list[float]]) -> tuple[dict[str, Any], list[Goal]]:
+    """Return spreads, and ratios to torchrun where that was measured; and raytrainer's goals."""
+    peer, goals = seconds.get("torchrun cold"), []
+    results: dict[str, Any] = {}
+    for name, values in sorted(seconds.items()):
+        results[name] = {"seconds": spread(values)}
+        line = f"{name:22} {results[name]['seconds']}"
         if peer is not None:
-            line += f"  {median / peer:5.2f} of torchrun's"
-        if peer is not None and party == "raytrainer":
-            kept = median / peer <= GOALS[case]
-            missed |= not kept
-            line += f"  goal {GOALS[case]}: {'reached' if kept else 'MISSED'}"
+            results[name]["of_torchrun"] = ratio = ratios(values, peer)
+            line += f"  of torchrun's {ratio}"
+            party, case = name.split()
+            if party not in ("torchrun", "TorchTrainer"):
+                goals.append(
+                    Goal(f"{party}, {case}: command to first step, of torchrun's", ratio["median"], GOALS[case])
+                )
         print(line)
-    return int(missed)
+    return results, goals
 
 
 if __name__ == "__main__":

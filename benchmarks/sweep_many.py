@@ -8,8 +8,6 @@ Run: python benchmarks/sweep_many.py --help
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from typing import Any
 
 import psutil
 import yaml
+from figures import Goal, conclude, machine, parser
 from sweep_task import environment
 
 MODULE = """
@@ -94,10 +93,11 @@ def figures(seen: list[tuple[float, int, float]], trials: int) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=500)
+    options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
+    given = options.parse_args()
+    begun = machine()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="sweep-many-"))
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "raytrainer", "tune", str(write(folder, given.trials))]
@@ -107,8 +107,11 @@ def main() -> None:
     if process.wait():
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{(folder / 'log').read_text()[-4000:]}")
     result = figures(seen, given.trials)
-    print(json.dumps(result))
-    sys.exit(result["last_fifth_over_second"] > 1.2 or result["kb_a_trial"] > 50)
+    goals = [
+        Goal("time of the last fifth of trials, of the second's", result["last_fifth_over_second"], 1.2),
+        Goal("kB of the driver a trial", result["kb_a_trial"], 50),
+    ]
+    conclude("sweep_many", result, goals, begun, given.json)
 
 
 if __name__ == "__main__":

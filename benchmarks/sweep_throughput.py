@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from figures import Goal, conclude, machine, parser
 from sweep_task import METRIC, environment, tune, write_base, write_sweep
 
 TRIALS, AT_ONCE = 16, 2
@@ -33,10 +34,10 @@ def trainer(base: Path, folder: Path, clock: Path | None) -> Any:
     from transformers import Trainer, TrainingArguments
 
     from raytrainer.checkpoints import Store
-    from raytrainer.config.schema import CONFIG
+    from raytrainer.config.schema import TASKS
     from raytrainer.tasks.factory import TaskFactory
 
-    config = CONFIG.validate_python(yaml.safe_load(base.read_text()))
+    config: Any = TASKS["text-classification"].model_validate(yaml.safe_load(base.read_text()))
     arguments = TrainingArguments(
         str(folder / "out"), use_cpu=True, report_to="none", disable_tqdm=True, **config.training
     )
@@ -162,19 +163,20 @@ def figures(wall: float, ends: list[float], at_once: int, best: float) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each of them runs")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps of a trial")
-    parser.add_argument("--peers-only", action="store_true", help="leave raytrainer out")
-    parser.add_argument("--party", nargs="+", help=argparse.SUPPRESS)
-    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=3, help="how often each of them runs")
+    options.add_argument("--steps", type=int, default=40, help="optimizer steps of a trial")
+    options.add_argument("--peers-only", action="store_true", help="leave raytrainer out")
+    options.add_argument("--party", nargs="+", help=argparse.SUPPRESS)
+    options.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
+    given = options.parse_args()
     if given.party:
         kind, *numbers = given.party
         parties: dict[str, Any] = {"pure": pure, "transformers ray": with_ray, "transformers optuna": with_optuna}
         parties[kind](given.base, given.folder, *map(int, numbers))
         return
+    begun = machine()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="sweep-throughput-"))
     base = write_base(folder, given.steps, evaluations=1)
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in ([] if given.peers_only else ["raytrainer"])}
@@ -191,15 +193,15 @@ def main() -> None:
     summary = {name: summarise(runs) for name, runs in measured.items()}
     for name, result in summary.items():
         print(f"{name:20}  {result}", flush=True)
-    fails = False
+    goals = []
     if not given.peers_only:
         ours, theirs = summary["raytrainer"], summary["transformers ray"]
         ratio = ours["wall_s"]["median"] / theirs["wall_s"]["median"]
-        print(f"wall time {ratio:.3f} of transformers' with Ray (at most 0.5); a warm trial's overhead", end=" ")
-        print(f"{ours['warm_overhead_s']['median']:.2f} s (at most 1.5)", flush=True)
-        fails = ratio > 0.5 or ours["warm_overhead_s"]["median"] > 1.5
-    print(json.dumps(summary))
-    sys.exit(fails)
+        goals = [
+            Goal("wall time of a sweep, of transformers' with Ray", ratio, 0.5),
+            Goal("s, overhead of a warm trial", ours["warm_overhead_s"]["median"], 1.5),
+        ]
+    conclude("sweep_throughput", summary, goals, begun, given.json)
 
 
 def rounded(run: dict[str, Any]) -> dict[str, Any]:

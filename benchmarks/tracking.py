@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from figures import Goal, conclude, machine, parser
 from sweep_task import environment
 from transformers import Trainer, TrainingArguments
 
@@ -155,15 +156,16 @@ def measure(party: str, uri: str, group: int, folder: Path, steps: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each of them trains")
-    parser.add_argument("--steps", type=int, default=500, help="optimizer steps, each of which is logged")
-    parser.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=3, help="how often each of them trains")
+    options.add_argument("--steps", type=int, default=500, help="optimizer steps, each of which is logged")
+    options.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)
+    options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
+    given = options.parse_args()
     if given.party:
         train(given.party, given.folder, given.steps)
         return
+    begun = machine()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="tracking-"))
     rounds: dict[str, list[dict[str, float]]] = {party: [] for party in PARTIES}
     for number in range(given.rounds):
@@ -178,17 +180,17 @@ def main() -> None:
         )
         for party in PARTIES[1:]
     }
-    print(f"a log costs the training thread {cost['raytrainer']:.3f} ms (at most 1), ", end="")
-    print(
-        f"transformers' callback {cost['transformers']:.3f} ms: {cost['raytrainer'] / cost['transformers']:.2f} of it"
-    )
     ratio = statistics.median(
         silent["training_s"] / own["training_s"]
         for silent, own in zip(rounds["silent"], rounds["raytrainer"], strict=True)
     )
-    print(f"with a server that answers nothing training takes {ratio:.3f} of its time (at most 1.05)")
-    print(json.dumps({"rounds": rounds, "cost_ms": cost, "silent_over_undisturbed": ratio}))
-    sys.exit(cost["raytrainer"] > 1.0 or ratio > 1.05)
+    goals = [
+        Goal("ms, a log on the training thread", cost["raytrainer"], 1.0),
+        Goal("of what it costs with transformers' callback", cost["raytrainer"] / cost["transformers"], 1.0),
+        Goal("training with a server that answers nothing, of its time", ratio, 1.05),
+    ]
+    results = {"rounds": rounds, "cost_ms": cost, "silent_over_undisturbed": ratio}
+    conclude("tracking", results, goals, begun, given.json)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ turn: what a result costs that loop, in which all trials wait. Run: python bench
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import ray
+from figures import Goal, conclude, machine, parser
 from tracking import server
 
 from raytrainer.checkpoints import Store
@@ -125,11 +123,12 @@ def rays(uri: str, trials: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rays-steps", type=int, default=5, help="of Ray's callback, which takes far longer")
-    given = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--trials", type=int, default=64)
+    options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--rays-steps", type=int, default=5, help="of Ray's callback, which takes far longer")
+    given = options.parse_args()
+    begun = machine()
     folder = Path(tempfile.mkdtemp(prefix="tracking-trials-"))
     with server(folder) as (uri, _):
         own = ours(uri, folder / "sweep", given.trials, given.steps)
@@ -139,8 +138,11 @@ def main() -> None:
     print(f"{points} logs of {given.trials} trials: each costs its trial {own['median_ms']:.3f} ms;")
     print(f"all there {own['until_all_is_there_s']:.1f} s after the last ({own['logging_s']:.1f} s of logging)")
     print(f"Ray's callback: {peer['median_ms']:.0f} ms a log, in the loop that serves all trials")
-    print(json.dumps({"raytrainer": own, "ray": peer}))
-    sys.exit(own["median_ms"] > 1.0)
+    goals = [
+        Goal("ms, a log of one of 64 trials", own["median_ms"], 1.0),
+        Goal("of what it costs with Ray's callback", own["median_ms"] / peer["median_ms"], 1.0),
+    ]
+    conclude("tracking_trials", {"raytrainer": own, "ray": peer}, goals, begun, given.json)
 
 
 if __name__ == "__main__":
