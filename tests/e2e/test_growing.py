@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import read_sweep, read_trials
+from raytrainer.sweep.record_files import read_sweep, read_trials
 from tests.e2e.hosts import Network, reason_against
 from tests.e2e.words import write_words
 from tests.ray.faults import until

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from raytrainer.checkpoints import Store, damage
+from raytrainer.checkpoints import Store
+from raytrainer.manifests import damage
 
 pytestmark = pytest.mark.ray
 

@@ -27,7 +27,7 @@ from tests.ray.s3 import S3Server
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/configs.md").read_text()
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ def test_a_run_in_s3_outlives_a_worker_and_its_program(
     assert left(run, tmp_path / "fetched") == undisturbed
     assert undisturbed["best"] != "checkpoint-40", undisturbed["history"]
 
-    # The best model, as the README says it is fetched.
-    (fetch,) = re.findall(r"^mkdir model .*pyarrow.*$", README, re.MULTILINE)
+    # The best model, as the page says it is fetched.
+    (fetch,) = re.findall(r"^mkdir model .*pyarrow.*$", PAGE, re.MULTILINE)
     fetch = fetch.replace("dates/model", "words/model").replace("python", sys.executable)
     subprocess.run(fetch, shell=True, cwd=tmp_path, check=True)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()

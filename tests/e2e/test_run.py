@@ -209,3 +209,11 @@ def test_more_workers_than_the_cluster_has(tmp_path: Path, address: str) -> None
     done = raytrainer_run("-n", "100", "--address", address, "script.py", cwd=tmp_path, status=2)
     assert "num_workers = 100: each worker asks for 1 CPU" in done.stderr and "raytrainer run: -n 4" in done.stderr
     assert not (tmp_path / "started").exists()
+
+
+def test_how_long_workers_stay_is_checked_before_one_is_started(tmp_path: Path, address: str) -> None:
+    (tmp_path / "script.py").write_text("open('started', 'w')")
+    wrong = {"RAYTRAINER_KEEP_WORKERS_S": "soon"}
+    done = raytrainer_run("-n", "1", "--address", address, "script.py", cwd=tmp_path, status=2, **wrong)
+    assert "RAYTRAINER_KEEP_WORKERS_S = 'soon': it is no number of seconds" in done.stderr
+    assert not (tmp_path / "started").exists()

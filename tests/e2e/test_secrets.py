@@ -69,7 +69,7 @@ def with_mark(*folders: Path) -> set[str]:
 
 
 def logs() -> Path:
-    return Path(ray._private.worker._global_node.get_session_dir_path())  # type: ignore[attr-defined]
+    return Path(ray._private.worker._global_node.get_session_dir_path())  # type: ignore[attr-defined]  # Ray's own
 
 
 def run(command: list[str], folder: Path, server: Server, status: int = 0) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from raytrainer.checkpoints import Store
 from tests.e2e.words import write_words
 from tests.ray.faults import until
 
@@ -151,6 +152,19 @@ def test_a_job_is_stopped(head: Head, tmp_path: Path) -> None:
     until(lambda: "begun" in head.run("logs", job).stdout, "the job's first line")
     stopped = head.run("stop", job)
     assert (stopped.returncode, stopped.stdout.strip()) == (0, f"{job}: stopped")
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_saves(head: Head, project: Path) -> None:
+    """Ray kills a job 3 s after SIGTERM; a submitted one has longer."""
+    endless = ["training.max_steps=1000000", "training.eval_strategy=no", "training.save_steps=1000000", "name=stopped"]
+    job = head.run("submit", "--no-wait", "run.yaml", *endless, folder=project).stdout.split()[1]
+    until(lambda: "/1000000" in head.run("logs", job).stdout, "the training")
+    assert head.run("stop", job).stdout.strip() == f"{job}: stopped"
+    run = project.parent / "runs" / "stopped"
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    (manifest,) = Store(str(run / "checkpoints")).manifests()
+    assert f"saved at step {manifest.step}" in head.run("logs", job).stdout
 
 
 def test_ctrl_c_twice_stops_the_job(head: Head, tmp_path: Path) -> None:

@@ -21,10 +21,17 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 def test_a_config_leaves_a_run(tmp_path: Path) -> None:
     write_words(tmp_path)
-    printed = raytrainer("train", "run.yaml", "training.load_best_model_at_end=true", folder=tmp_path)
+    settings = ["training.load_best_model_at_end=true", "fast=true", "training.dataloader_num_workers=1"]
+    printed = raytrainer("train", "run.yaml", *settings, folder=tmp_path)
     run = tmp_path / "runs" / "words"
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "outcome.json", "model", "checkpoints", "trainer_state.json", "predictions.jsonl"} <= names
+
+    # What fast chose, and why; what was asked for it left alone.
+    resolved = (run / "config.yaml").read_text()
+    assert resolved.startswith("# fast: training.dataloader_persistent_workers: true, because ")
+    assert yaml.safe_load(resolved)["training"]["dataloader_persistent_workers"] is True
+    assert yaml.safe_load(resolved)["training"]["dataloader_num_workers"] == 1
 
     outcome = json.loads((run / "outcome.json").read_text())
     assert outcome["steps"] == 40

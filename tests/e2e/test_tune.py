@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import Trial, read_trials
+from raytrainer.sweep.record_files import read_trials
+from raytrainer.sweep.records import Trial
 from tests.e2e.words import ROOT, raytrainer, write_words
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import read_trials
+from raytrainer.sweep.record_files import read_trials
 from tests.e2e.test_run import SCRIPTS, TRAINING, data
 from tests.e2e.words import raytrainer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import ray
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.execution.context import get_train_context
 from transformers import TrainerCallback
@@ -42,6 +44,19 @@ def until(condition: Callable[[], bool], what: str = "the condition", seconds: f
     while not condition():
         assert time.monotonic() < deadline, f"still waiting for {what} after {seconds:.0f} s"
         time.sleep(0.02)
+
+
+def placement_groups() -> list[str]:
+    """Return the groups that hold something."""
+    table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
+    groups = map(PlacementGroupTableData.FromString, table)
+    return [g.placement_group_id.hex() for g in groups if g.state != PlacementGroupTableData.REMOVED]
+
+
+def nothing_is_held() -> bool:
+    gc.collect()  # a trainer of Ray's that another test has left keeps its controller, and that its places
+    free: dict[str, Any] = ray.available_resources()
+    return not placement_groups() and free.get("CPU") == ray.cluster_resources()["CPU"]
 
 
 @dataclass(frozen=True)

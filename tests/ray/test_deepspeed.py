@@ -13,8 +13,9 @@ from ray.train import ScalingConfig
 from transformers import BertForSequenceClassification
 
 from raytrainer import RayTrainer, RayTrainingArguments
-from raytrainer.checkpoints import Store, damage
+from raytrainer.checkpoints import Store
 from raytrainer.errors import ArgumentsError, ResourcesError
+from raytrainer.manifests import damage
 from tests.ray.recipes import COMMON, classify_words, without_times
 
 # DeepSpeed compiles what its CPU workers talk through, anew in each run of the tests.

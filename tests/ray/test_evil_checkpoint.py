@@ -11,8 +11,9 @@ import torch
 from ray.train import ScalingConfig
 
 from raytrainer import RayTrainer, RayTrainingArguments
-from raytrainer.checkpoints import Store, describe
+from raytrainer.checkpoints import Store
 from raytrainer.errors import ArgumentsError
+from raytrainer.manifests import describe
 from tests.ray.recipes import COMMON, classify_words
 from tests.unit.test_unpickling import Evil
 

@@ -12,7 +12,8 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments
-from raytrainer.checkpoints import Store, damage
+from raytrainer.checkpoints import Store
+from raytrainer.manifests import damage
 from tests.ray.recipes import COMMON, classify_words, without_times
 
 pytestmark = pytest.mark.ray

@@ -16,8 +16,9 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from transformers import TrainerCallback
 
-from raytrainer import RayTrainer, RayTrainingArguments
-from raytrainer.group import KEEP_VARIABLE, let_go
+from raytrainer import RayTrainer, RayTrainingArguments, warm_up
+from raytrainer.errors import ArgumentsError, ResourcesError
+from raytrainer.staying import KEEP_VARIABLE, arrived, let_go
 from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words, without_times
 
@@ -80,6 +81,43 @@ def free_cpus() -> float:
     return float(ray.available_resources().get("CPU", 0.0))
 
 
+def workers_here() -> set[int]:
+    actors = ray._private.state.actors().values()
+    return {each["Pid"] for each in actors if each["ActorClassName"] == "RayTrainWorker" and each["State"] == "ALIVE"}
+
+
+def configured(folder: Path) -> RunConfig:
+    return RunConfig(storage_path=str(folder), name="run", failure_config=FailureConfig(max_failures=0))
+
+
+def test_workers_that_were_warmed_up_train(tmp_path: Path) -> None:
+    undisturbed = trained(trainer(tmp_path / "alone"))
+    let_go()
+    warm_up(ScalingConfig(num_workers=2), configured(tmp_path))
+    arrived()
+    until(lambda: len(workers_here()) == 2, "the workers")
+    there, pids = workers_here(), Pids()
+    warmed = trainer(tmp_path / "warmed", pids)
+    assert trained(warmed) == undisturbed
+    (callback,) = (each for each in warmed.callback_handler.callbacks if isinstance(each, Pids))
+    assert callback.pid in there
+    assert workers_here() == there
+
+
+def test_a_trainer_that_asks_for_others_than_were_warmed_up_gets_them(tmp_path: Path) -> None:
+    warm_up(ScalingConfig(num_workers=2), configured(tmp_path))
+    three = trainer(tmp_path, workers=3)
+    three.evaluate()
+    assert free_cpus() == 1.0
+
+
+def test_what_keeps_workers_from_warming_up_the_call_says(tmp_path: Path) -> None:
+    warm_up(ScalingConfig(num_workers=64), configured(tmp_path))
+    with pytest.raises(ResourcesError, match="64"):
+        trainer(tmp_path, workers=64).train()
+    assert trainer(tmp_path).train().global_step == 10
+
+
 def test_a_call_in_processes_that_were_used_comes_to_the_same(tmp_path: Path) -> None:
     """Dropout, so random numbers matter; another precision and another trainer came before."""
     alone, pids = Pids(), Pids()
@@ -108,6 +146,19 @@ def test_workers_are_let_go_when_nothing_follows(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv(KEEP_VARIABLE, "0")
     trainer(tmp_path).evaluate()
     assert free_cpus() == 4.0
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "nan", "inf"])
+def test_how_long_workers_stay_is_a_number_of_seconds(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEEP_VARIABLE, said)
+    with pytest.raises(ArgumentsError) as caught:
+        trainer(tmp_path).evaluate()
+    (problem,) = caught.value.problems
+    assert (problem.setting, problem.value) == (KEEP_VARIABLE, said)
+    assert "no number of seconds" in problem.reason and "30" in problem.fix
+    assert free_cpus() == 4.0, "no worker was started"
 
 
 def test_a_call_that_needs_others_has_their_places(tmp_path: Path) -> None:

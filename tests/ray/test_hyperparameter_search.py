@@ -20,7 +20,7 @@ from transformers.trainer_utils import BestRun
 from raytrainer import RaySeq2SeqTrainer, RaySeq2SeqTrainingArguments, RayTrainer, RayTrainingArguments, distribute
 from raytrainer.checkpoints import Store
 from raytrainer.errors import Interrupted, TrainingFailed, UserError
-from raytrainer.sweep.records import read_trial, trial_folder
+from raytrainer.sweep.record_files import read_trial, trial_folder
 from tests.ray.recipes import COMMON, RECIPES, classify_words, reverse_words, tiny_bert, tokenizer
 from tests.ray.s3 import S3Server
 from tests.ray.test_distribute import ClassifierTrainer

@@ -14,7 +14,8 @@ from transformers import get_scheduler
 from raytrainer.checkpoints import Store
 from raytrainer.config.sweep import load_sweep
 from raytrainer.launch.tune import tune
-from raytrainer.sweep.records import Trial, read_sweep, read_trials
+from raytrainer.sweep.record_files import read_sweep, read_trials
+from raytrainer.sweep.records import Trial
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

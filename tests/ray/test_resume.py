@@ -151,7 +151,7 @@ def test_what_was_done_already_is_not_read_again(tmp_path: Path, ray_cluster: No
         count = tmp_path / f"{name}.count"
         parts = {"train_dataset": Counted(count), "callbacks": [NotesTheCount(count)]}
         arguments = {**steps, "max_steps": step + 1} if step else steps
-        case = Case(step, arguments, workers=1, parts=lambda parts=parts: parts)  # type: ignore[misc]
+        case = Case(step, arguments, workers=1, parts=lambda parts=parts: parts)  # type: ignore[misc]  # mypy guesses no type of a default
         resume = str(tmp_path / "whole" / "out" / f"checkpoint-{step}") if step else None
         assert train(case, tmp_path / name, resume).state.global_step == arguments["max_steps"]
         read.append(int(count.with_suffix(".first").read_text()))

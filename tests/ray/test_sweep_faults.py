@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 
 from raytrainer.checkpoints import Store
 from raytrainer.config.sweep import load_sweep
 from raytrainer.launch.tune import tune
-from raytrainer.sweep.records import Trial, read_sweep, read_trials
-from tests.ray.faults import until
+from raytrainer.sweep.record_files import read_sweep, read_trials
+from raytrainer.sweep.records import Trial
+from tests.ray.faults import nothing_is_held, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -57,19 +54,6 @@ def figures(trials: list[Trial]) -> list[list[tuple[int, float, float]]]:
         [(e.step, e.metrics["eval_loss"], t.record.values["training.learning_rate"]) for e in t.record.history]
         for t in trials
     ]
-
-
-def placement_groups() -> list[str]:
-    """Return the groups that hold something."""
-    table = ray._private.state.state._connect_and_get_accessor().get_placement_group_table()
-    groups = map(PlacementGroupTableData.FromString, table)
-    return [g.placement_group_id.hex() for g in groups if g.state != PlacementGroupTableData.REMOVED]
-
-
-def nothing_is_held() -> bool:
-    gc.collect()  # a trainer of Ray's that another test has left keeps its controller, and that its places
-    free: dict[str, Any] = ray.available_resources()
-    return not placement_groups() and free.get("CPU") == ray.cluster_resources()["CPU"]
 
 
 @pytest.fixture(scope="module")

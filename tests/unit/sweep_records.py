@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import (
-    Change,
-    End,
-    Evaluation,
-    SweepRecord,
-    Trial,
-    TrialRecord,
-    write_end,
-    write_sweep,
-    write_trial,
-)
+from raytrainer.sweep.record_files import write_end, write_sweep, write_trial
+from raytrainer.sweep.records import Change, End, Evaluation, SweepRecord, Trial, TrialRecord
 
 BEGAN = 1.75e9
 STEPS = 100

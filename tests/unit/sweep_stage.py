@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,12 @@ def keep(trial: Trial, checkpoint: Checkpoint | None) -> None:
     """Give a trial its latest checkpoint."""
     manager = trial.run_metadata.checkpoint_manager
     manager._latest_checkpoint_result = None if checkpoint is None else _TrainingResult(checkpoint, trial.last_result)
+
+
+def revived(scheduler: Lasting, state: bytes, trials: Sequence[Trial]) -> None:
+    """Give a new scheduler the state of one that was built from the same settings, when all its trials are there."""
+    scheduler.restore_state(state)
+    scheduler._awake(Stage(scheduler, trials=list(trials)))
 
 
 class Pauses:

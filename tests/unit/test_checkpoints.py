@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from pyarrow import fs as filesystems
 from transformers.trainer_utils import rotate_checkpoints
 
-from raytrainer.checkpoints import MANIFEST, File, Keep, Manifest, Store, damage, describe, digest, join
+from raytrainer.checkpoints import Store, join
+from raytrainer.keeping import Keep
+from raytrainer.manifests import MANIFEST, File, Manifest, damage, describe, digest
 from tests.ray.s3 import S3Server
 from tests.unit.test_unpickling import Evil
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import raytrainer as package
 from raytrainer.checkpoints import Store
 from raytrainer.cli import main
 from raytrainer.errors import Interrupted, TrainingFailed
@@ -207,6 +208,28 @@ assert not slow, slow
     )
     assert done.returncode == 0, done.stderr
     assert "Usage: raytrainer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "what", ["import raytrainer", "import raytrainer; dir(raytrainer)", "import raytrainer.errors"]
+)
+def test_importing_it_imports_nothing_but_a_few_modules_of_pythons_own(what: str, tmp_path: Path) -> None:
+    """0.3 s are for a Python that starts; whatever is heavy comes with the name that needs it."""
+    code = f"""
+import sys
+before = set(sys.modules)
+{what}
+tops = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+foreign = tops - set(sys.stdlib_module_names) - {{"raytrainer"}}
+assert not foreign, foreign
+assert not {{"asyncio", "multiprocessing", "ssl", "sqlite3", "xml", "concurrent"}} & tops, tops
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"raytrainer {package.__version__}\n", "")
 
 
 def test_resuming_imports_no_torch(tmp_path: Path) -> None:

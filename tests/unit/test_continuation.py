@@ -18,6 +18,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from raytrainer.continuation import Continuation, _copy, _is_plain
 from tests.ray.recipes import classify_words
 
+pytestmark = pytest.mark.trains
+
 
 class Noting(TrainerCallback):
     """Has attributes of every kind, and changes some of them while it trains."""

@@ -11,6 +11,7 @@ import pytest
 # No package: the benchmarks' files find each other beside the one that runs.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import table
 from figures import Goal, conclude, ratios, spread
 
 
@@ -46,3 +47,19 @@ def test_the_program_ends_by_its_goals_and_leaves_everything(measured: float, st
     assert told["results"] == {"a": 1} and told["machine"] == {"cores": 2}
     assert [goal["reached"] for goal in told["goals"]] == [True, not status]
     assert {"python", "torch", "transformers", "ray"} <= set(told["versions"])
+
+
+def test_the_table_has_a_row_for_every_goal_of_every_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = {"cores": 2}
+    for name, limit in (("one", 2.0), ("two", 0.5)):
+        with pytest.raises(SystemExit):
+            conclude(name, {}, [Goal(f"figure of {name}", 1.0, limit)], begun, tmp_path / f"{name}.json")
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["table.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        table.main()
+    assert end.value.code is True
+    lines = [line for line in capsys.readouterr().out.splitlines() if "figure of" in line]
+    assert "reached" in lines[0] and "MISSED" in lines[1] and len(lines) == 2

@@ -10,8 +10,7 @@ from pyarrow import fs as filesystems
 from ray.train import CheckpointConfig, RunConfig
 from transformers import TrainingArguments
 
-from raytrainer.checkpoints import Keep
-from raytrainer.keeping import checkpoint_store, has_storage, keep, run_folder
+from raytrainer.keeping import Keep, checkpoint_store, has_storage, keep, run_folder
 
 OUT = "/data/out"
 

@@ -36,6 +36,8 @@ from raytrainer.tasks.masked_lm import MaskedLMTask, Masking
 from raytrainer.tasks.packing import token_examples
 from raytrainer.tasks.tokenizers import train_tokenizer
 
+pytestmark = pytest.mark.trains
+
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 LLAMA, BERT = ({"model_type": kind, **SMALL, "max_position_embeddings": 64} for kind in ("llama", "bert"))
 LETTERS = "abcdefgh"

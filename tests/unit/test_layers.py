@@ -1,23 +1,25 @@
-"""A module imports only from layers below its own."""
+"""A module imports only from layers below its own, and is on the map."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "raytrainer"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "raytrainer"
 
 LAYERS: list[set[str]] = [
-    {"errors", "events", "where", "environment", "secrets"},
+    {"errors", "events", "where", "environment", "importing", "secrets"},
     {
-        *("config", "arguments", "sinks", "devices", "pickling", "checkpoints", "patience", "snapshot", "address"),
-        *("autoscaler", "loopback"),
+        *("config", "arguments", "sinks", "devices", "pickling", "manifests", "checkpoints", "patience", "snapshot"),
+        *("address", "autoscaler", "loopback"),
     },
     {
         *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "wire", "outbox", "elastic"),
-        *("keeping", "continuation", "deepspeed", "mutation", "rescheduling", "unpickling"),
+        *("keeping", "continuation", "deepspeed", "mutation", "rescheduling", "unpickling", "claim"),
     },
     {
         *(
@@ -38,7 +40,10 @@ LAYERS: list[set[str]] = [
     },
     {"tasks"},
     {"worker"},
-    {"backend", "failures", "resizing", "start_clock", "ready", "ray_train", "group", "run", "watching", "script"},
+    {
+        *("backend", "failures", "resizing", "start_clock", "early", "ready", "ray_train", "group", "staying"),
+        *("run", "warming", "watching", "script"),
+    },
     {"sweep"},
     {"recording", "checks"},
     {"searching"},
@@ -53,6 +58,7 @@ PACKAGES = {"contract", "checks", "launch", "config", "tasks", "sweep", "searchi
 # Inside a layer, a noun that has several files: each may import those before it.
 GROUPS = [
     ["secrets", "errors"],
+    ["manifests", "checkpoints"],
     ["elastic", "deepspeed_config"],
     ["wire", "outbox"],
     ["progress_view", "progress_screens", "progress_live", "progress"],
@@ -61,13 +67,17 @@ GROUPS = [
         "tracking_entry",
         "tracking_context",
         "tracking_seen",
+        "tracking_head",
         "tracking_journal",
         "tracking_registry",
         "tracking_lane",
         "tracking_reach",
+        "tracking_store",
         "tracking_run",
         "tracking_open",
         "tracking_writer",
+        "tracking_sink",
+        "tracking_page",
         "tracking",
         "tracking_model",
     ],
@@ -88,7 +98,10 @@ GROUPS = [
         "holding",
     ],
     ["ranks", "holding"],
-    ["backend", "failures", "resizing", "start_clock", "ready", "ray_train", "group", "run", "watching", "script_job"],
+    [
+        *("backend", "failures", "resizing", "start_clock", "early", "ready", "ray_train", "group", "staying", "run"),
+        *("warming", "watching", "script_job"),
+    ],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),
         *("script_worker", "script_job"),
@@ -134,3 +147,22 @@ def test_imports_point_down(module: str) -> None:
 def test_a_planted_upward_import_is_caught() -> None:
     assert upward("shipping", "from raytrainer.worker import Order") == ["worker"]
     assert upward("recording", "from raytrainer import driver") == ["driver"]
+
+
+def on_the_map() -> set[Path]:
+    """Return what docs/map.md names; a name without a folder is in the folder of the one before it."""
+    found: set[Path] = set()
+    for row in re.findall(r"^\| (`.+?) \| [^|\s]", (ROOT / "docs/map.md").read_text(), re.MULTILINE):
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            folder = name.rpartition("/")[0] + "/" if "/" in name.rstrip("/") else folder
+            pattern = (name if "/" in name else folder + name).rstrip("/")
+            there = [path for top in (PACKAGE, ROOT, PACKAGE / folder) for path in top.glob(pattern)]
+            assert there, f"docs/map.md: there is no {pattern}"
+            found |= {below for path in there for below in (path.rglob("*.py") if path.is_dir() else [path])}
+    return found
+
+
+def test_every_module_is_on_the_map() -> None:
+    missing = {path for path in FILES.values() if path.name != "__init__.py"} - on_the_map()
+    assert sorted(str(path.relative_to(ROOT)) for path in missing) == []

@@ -37,6 +37,8 @@ from transformers import (
 
 from raytrainer.contract import Verdict, count_items, ignores_num_items, inspect_model, sample_batch
 
+pytestmark = pytest.mark.trains
+
 LAYER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 TEXT = {"vocab_size": 20, "max_position_embeddings": 32, **LAYER}
 BERT = BertConfig(**TEXT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -115,7 +117,7 @@ class Ignoring(Head):
 
 
 class Named(Ignoring):
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]  # it takes no count
         return super().forward(x, labels)
 
 

@@ -22,6 +22,8 @@ from raytrainer.meaning import meaning_of
 from raytrainer.mutation import adopted, keeps_moments, without_effect
 from tests.ray.recipes import classify_words
 
+pytestmark = pytest.mark.trains
+
 DONE, STEPS = 5, 12
 DONOR: dict[str, Any] = {
     "max_steps": STEPS,

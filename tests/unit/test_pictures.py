@@ -19,6 +19,8 @@ from raytrainer.errors import UserError
 from raytrainer.tasks.pictures import picture
 from tests.unit.test_tasks import Case
 
+pytestmark = pytest.mark.trains
+
 # Two pictures of 4 x 4: dark, and light; as 8 bits.
 PIXELS = [np.arange(16, dtype=np.uint8).reshape(4, 4), np.arange(240, 256, dtype=np.uint8).reshape(4, 4)]
 LABELS = ["dark", "light"]

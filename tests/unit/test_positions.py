@@ -14,6 +14,8 @@ from raytrainer.config.schema import CONFIG
 from raytrainer.errors import ArgumentsError
 from raytrainer.tasks.factory import TaskFactory
 
+pytestmark = pytest.mark.trains
+
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 

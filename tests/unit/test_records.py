@@ -13,13 +13,7 @@ import numpy as np
 import pytest
 
 from raytrainer.checkpoints import Store
-from raytrainer.sweep.records import (
-    Change,
-    End,
-    Evaluation,
-    SweepRecord,
-    Trial,
-    TrialRecord,
+from raytrainer.sweep.record_files import (
     read_end,
     read_sweep,
     read_trial,
@@ -29,6 +23,7 @@ from raytrainer.sweep.records import (
     write_sweep,
     write_trial,
 )
+from raytrainer.sweep.records import Change, End, Evaluation, SweepRecord, Trial, TrialRecord
 
 SWEEP = SweepRecord("dates", ["eval_loss"], ["min"], search={"optuna": {}}, seed=42, began=1.7e9, concurrency=2)
 TRIAL = TrialRecord(
@@ -167,7 +162,7 @@ def test_checkpoints_are_seen(folder: Store) -> None:
 
 def test_the_records_import_nothing_slow() -> None:
     code = """
-import sys, raytrainer.sweep.records
+import sys, raytrainer.sweep.record_files
 slow = {"torch", "ray", "transformers", "plotly", "optuna", "rich"} & set(sys.modules)
 assert not slow, slow
 """

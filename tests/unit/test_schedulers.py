@@ -11,7 +11,7 @@ import pytest
 from ray.tune.experiment import Trial
 
 from raytrainer.errors import ConfigError
-from raytrainer.sweep.lasting import Lasting, restore_scheduler, scheduler_state
+from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.schedulers import OPTIONS, scheduler
 from raytrainer.sweep.schedulers_population import Population
 from raytrainer.sweep.space import Space
@@ -26,6 +26,7 @@ from tests.unit.sweep_stage import (
     Stage,
     drawn,
     keep,
+    revived,
     staged,
     trial_of,
     tune,
@@ -89,11 +90,11 @@ def test_a_restored_scheduler_decides_as_the_undisturbed_one(variant: str, round
     configs = drawn(8)
     undisturbed = staged(settings_of(variant), configs)
     undisturbed.run(rounds)
-    state, told = scheduler_state(undisturbed.scheduler), len(undisturbed.story)
+    state, told = undisturbed.scheduler.state(), len(undisturbed.story)
 
     trials = [copied(trial) for trial in undisturbed.trials]
     again = scheduler(settings_of(variant), SPACE, LONGEST)
-    restore_scheduler(again, state, trials)
+    revived(again, state, trials)
     restored = Stage(again, undisturbed.search_alg, trials, dict(undisturbed.steps))
     undisturbed.run(100)
     restored.run(100)
@@ -107,7 +108,7 @@ def test_trials_that_come_back_one_by_one_are_known_again(variant: str) -> None:
     stage = staged(settings_of(variant), drawn(8))
     stage.run(9)
     again = scheduler(settings_of(variant), SPACE, LONGEST)
-    restore_scheduler(again, scheduler_state(stage.scheduler))
+    again.restore_state(stage.scheduler.state())
     restored = Stage(again, stage.search_alg, steps={})
     paused = {trial.trial_id for trial in stage.trials if trial.status == Trial.PAUSED}
     for trial in reversed(stage.trials):
@@ -129,7 +130,7 @@ def test_trials_that_ended_or_vanished_meanwhile_are_not_waited_for(variant: str
     again = scheduler(settings_of(variant), SPACE, LONGEST)
     back = [copied(trial) for trial in stage.trials[1:]]
     back[0].set_status(Trial.ERROR)
-    restore_scheduler(again, scheduler_state(stage.scheduler), back)
+    revived(again, stage.scheduler.state(), back)
     restored = Stage(again, stage.search_alg, back, dict(stage.steps))
     restored.run(200)
     assert {trial.status for trial in back[1:]} == {Trial.TERMINATED}
@@ -147,7 +148,7 @@ def test_a_trial_that_ended_is_not_repeated_though_the_snapshot_does_not_say_so(
     for trial in back:
         trial.set_status(Trial.PENDING)
     again = scheduler(settings_of(variant), SPACE, LONGEST)
-    restore_scheduler(again, scheduler_state(stage.scheduler), back)
+    revived(again, stage.scheduler.state(), back)
     restored = Stage(again, stage.search_alg, back, dict(stage.steps))
     restored.run(200)
     assert {trial.status for trial in back} == {Trial.TERMINATED}
@@ -163,7 +164,7 @@ def test_a_trial_whose_end_was_decided_when_the_driver_died_is_stopped_at_once(v
     id = stage.story[-1][0]
     back = [copied(trial) for trial in stage.trials]
     again = scheduler(settings_of(variant), SPACE, LONGEST)
-    restore_scheduler(again, scheduler_state(stage.scheduler), back)
+    revived(again, stage.scheduler.state(), back)
     restored = Stage(again, stage.search_alg, back, dict(stage.steps))
     restored.run(200)
     assert [what for trial, _, what, *_ in restored.story if trial == id] == ["STOP", "ended"]

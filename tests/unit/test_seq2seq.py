@@ -24,6 +24,8 @@ from raytrainer.tasks.text_metrics import text_metrics
 from raytrainer.tasks.texts import decode_wanted, decode_written
 from raytrainer.tasks.tokenizers import train_tokenizer
 
+pytestmark = pytest.mark.trains
+
 SMALL = {"d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0, "init_std": 0.08}
 SMALL |= {
     f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("attention_heads", 4), ("ffn_dim", 64))

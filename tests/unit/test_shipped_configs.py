@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from raytrainer.checkpoints import Keep
 from raytrainer.config.loading import load_config
 from raytrainer.config.schema import TASKS
 from raytrainer.config.sweep import load_sweep
-from raytrainer.keeping import keep
+from raytrainer.keeping import Keep, keep
 from raytrainer.launch.cheap import without_effect
 from raytrainer.launch.config_study import ConfigStudy
 from raytrainer.launch.plan import plan
@@ -23,17 +22,6 @@ from raytrainer.sweep.space import Space
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
 SWEEPS = sorted(ROOT.glob("tune_configs/*.yaml"))
-
-
-def test_the_configs_in_the_readme(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert blocks
-    for block in blocks:
-        # Each says what it is called; a sweep's base is the one before it.
-        path = tmp_path / block.partition("\n")[0].removeprefix("# ")
-        path.write_text(block)
-        load = load_sweep if "search_space:" in block else load_config
-        load(str(path))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

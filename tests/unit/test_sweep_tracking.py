@@ -13,11 +13,14 @@ from mlflow.entities import Run
 from raytrainer.checkpoints import Store
 from raytrainer.events import Began, Logged
 from raytrainer.launch.sync import sync
-from raytrainer.sweep.records import Change, End, SweepRecord, TrialRecord, write_end, write_sweep
-from raytrainer.sweep.telling import Told
-from raytrainer.sweep.tracking import SweepTracking, TrialEnded, tracked
+from raytrainer.sweep.record_files import write_end, write_sweep
+from raytrainer.sweep.records import Change, End, SweepRecord, TrialRecord
+from raytrainer.sweep.telling import Told, TrialEnded
+from raytrainer.sweep.tracking import SweepTracking, tracked
 from raytrainer.tracking_target import Target
 from tests.unit.test_tracking import empty_database, untouched_mlflow
+
+pytestmark = pytest.mark.trains
 
 __all__ = ["empty_database", "untouched_mlflow"]
 

@@ -21,6 +21,8 @@ from raytrainer.errors import UserError
 from raytrainer.tasks.factory import Finished, TaskFactory
 from tests.unit.task_rows import ROWS, Example, Row
 
+pytestmark = pytest.mark.trains
+
 TRAIN, EVAL, TEST = 48, 11, 7
 
 

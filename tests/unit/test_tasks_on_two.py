@@ -16,6 +16,8 @@ import yaml
 from tests.torchrun import torchrun
 from tests.unit.task_rows import ROWS
 
+pytestmark = pytest.mark.trains
+
 SCRIPT = Path(__file__).parent / "tasks_under_torchrun.py"
 PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
 

@@ -17,6 +17,8 @@ from raytrainer.errors import UserError
 from tests.unit.task_rows import WORDS, Example
 from tests.unit.test_tasks import TEST, Case
 
+pytestmark = pytest.mark.trains
+
 
 def case_of(folder: Path, **changes: Any) -> Case:
     """Texts of good or bad words; each change is a column, made of the text's words."""

@@ -34,6 +34,8 @@ from raytrainer.tracking_reach import reach
 from raytrainer.tracking_target import Target, absolute
 from raytrainer.tracking_writer import Writer
 
+pytestmark = pytest.mark.trains
+
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 MLFLOW_VARIABLES = ["TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID", "NESTED_RUN", "PARENT_RUN_ID", "TAGS"]
 

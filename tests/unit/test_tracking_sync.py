@@ -18,12 +18,15 @@ from raytrainer.checkpoints import Store
 from raytrainer.cli import main
 from raytrainer.events import Ended
 from raytrainer.run_record import RunRecord, write_record
-from raytrainer.sweep.records import End, SweepRecord, TrialRecord, trial_folder, write_end, write_sweep, write_trial
+from raytrainer.sweep.record_files import trial_folder, write_end, write_sweep, write_trial
+from raytrainer.sweep.records import End, SweepRecord, TrialRecord
 from raytrainer.tracking import Tracker, open_tracker
 from raytrainer.tracking_entry import Entry, Point
 from raytrainer.tracking_journal import new_journal, read_journals
 from raytrainer.tracking_target import Target
 from tests.unit.test_tracking import began, closed_port, empty_database, logged, until
+
+pytestmark = pytest.mark.trains
 
 __all__ = ["empty_database"]
 
