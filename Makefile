@@ -18,7 +18,7 @@ demo: setup
 	$(VENV)/python examples/data.py dates
 	OMP_NUM_THREADS=1 $(VENV)/raytrainer tune tune_configs/demo.yaml
 
-# Without Ray on two processes. Two Rays on one machine would get in each other's way: their agents have fixed ports.
+# Without Ray on two processes. Those with Ray wait for its processes with limits in seconds: one after the other.
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/python -m pytest
 ON_TWO := -n 2 --dist loadfile
 QUICK := not slow and not gpu

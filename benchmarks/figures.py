@@ -38,9 +38,12 @@ class Goal:
     def reached(self) -> bool:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
+    @property
+    def bound(self) -> str:
+        return f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
+
     def __str__(self) -> str:
-        bound = f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
-        return f"{'reached' if self.reached else 'MISSED '}  {self.measured:8.3f}  ({bound})  {self.what}"
+        return f"{'reached' if self.reached else 'MISSED '}  {self.measured:8.3f}  ({self.bound})  {self.what}"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -56,8 +56,7 @@ class Plan:
     @property
     def at_once(self) -> bool:
         """Whether its workers can be started before there is a controller, which would decide on them."""
-        waits = self.waits or self.tidied
-        return not (waits or self.scaling.elasticity_enabled or self.scaling.use_tpu or self.run.callbacks)
+        return self.lasting and not self.waits
 
     def serves(self, other: Plan) -> bool:
         """Tell whether a group of this plan can carry out what another plan was made for."""

@@ -33,10 +33,13 @@ def imported_meanwhile(name: str | None) -> Iterator[None]:
     Args:
         name: the module's; None for none. Where it cannot be imported, that is said to who needs it.
     """
+    if name is None:
+        yield
+        return
 
     def load() -> None:
         with contextlib.suppress(Exception):
-            importlib.import_module(name or __name__)
+            importlib.import_module(name)
 
     thread = threading.Thread(target=load, name=f"import {name}", daemon=True)
     thread.start()

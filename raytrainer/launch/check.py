@@ -13,11 +13,10 @@ from raytrainer.config.section import Trained
 from raytrainer.errors import UserError
 from raytrainer.launch.cadence import cadence_rows
 from raytrainer.launch.cheap import cheap_problems, without_effect
-from raytrainer.launch.fast import hasten
+from raytrainer.launch.fast import settled
 from raytrainer.launch.nodes import storage_row
-from raytrainer.launch.plan import Plan, job_of, plan, training_arguments
+from raytrainer.launch.plan import Plan, job_of, plan
 from raytrainer.launch.rows import Row, failed, print_rows
-from raytrainer.launch.scaling import with_workers
 from raytrainer.run import Outcome
 from raytrainer.secrets import masked
 from raytrainer.tasks.inspection import Inspection, Inspector, Memory, Timing
@@ -54,10 +53,9 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
     except UserError as error:
         yield failed("cluster", *error.problems)
         return
-    scaling = with_workers(planned.scaling, config.scaling)
-    config, chosen = hasten(config, scaling)
-    arguments = training_arguments(config, planned.folder)
-    planned = dataclasses.replace(planned, config=config, arguments=arguments, scaling=scaling)
+    planned, chosen = settled(planned)
+    config, scaling = planned.config, planned.scaling
+    assert scaling is not None, "the cluster has been asked"
     yield from (Row("fast", "ok", line) for line in chosen)
     wrong = list(cheap_problems(planned))
     supply = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in cluster.worker_resources(scaling))

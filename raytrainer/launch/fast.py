@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -12,6 +12,8 @@ from ray.train.v2.api.config import ScalingConfig
 from raytrainer.autoscaler import Resources, slots_of
 from raytrainer.cluster import worker_resources
 from raytrainer.config.section import Trained
+from raytrainer.launch.plan import Plan, training_arguments
+from raytrainer.launch.scaling import with_workers
 
 # On CPUs a process that loads has its core from a worker: 0.93 of the speed on two cores (docs/benchmarks.md).
 _NOTHING = "nothing is chosen: training says it, or there is no accelerator that would wait for data"
@@ -70,6 +72,18 @@ def hasten(config: Trained, scaling: ScalingConfig) -> tuple[Trained, list[str]]
     training = {**config.training, **{choice.name: choice.value for choice in chosen}}
     said = [str(choice) for choice in chosen] or [_NOTHING]
     return config.model_copy(update={"training": training}), said
+
+
+def settled(planned: Plan) -> tuple[Plan, list[str]]:
+    """Return a plan with what follows from the cluster, and what ``fast: true`` chose and why; Ray is connected.
+
+    Args:
+        planned: what a config comes to by itself.
+    """
+    scaling = with_workers(planned.scaling, planned.config.scaling)
+    config, chosen = hasten(planned.config, scaling)
+    arguments = training_arguments(config, planned.folder) if chosen else planned.arguments
+    return replace(planned, config=config, arguments=arguments, scaling=scaling), chosen
 
 
 def cores_of_each(scaling: ScalingConfig, nodes: list[Resources]) -> float | None:

@@ -23,11 +23,11 @@ from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
 from raytrainer.importing import imported_meanwhile
 from raytrainer.launch.cheap import raise_cheap, without_effect
-from raytrainer.launch.fast import hasten
+from raytrainer.launch.fast import settled
 from raytrainer.launch.outcome import Told, outcome_of, summary
-from raytrainer.launch.plan import Plan, job_of, mlflow_environment, plan, training_arguments
+from raytrainer.launch.plan import Plan, job_of, mlflow_environment, plan
 from raytrainer.launch.recording import describe, score
-from raytrainer.launch.scaling import scaling_config, with_workers
+from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
@@ -68,9 +68,8 @@ def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address:
         cluster.connect(cluster.cpus(planned.scaling), address)
         before = {"program": program_s, "ray": time.monotonic() - began}
     before["mlflow"] = time.monotonic() - began - before["ray"]
-    scaling = with_workers(planned.scaling, config.scaling)
-    config, chosen = hasten(config, scaling)
-    planned = replace(planned, config=config, arguments=training_arguments(config, folder), scaling=scaling)
+    planned, chosen = settled(planned)
+    config = planned.config
     raise_cheap(planned)
     for line in chosen:
         print(f"fast: {line}", file=sys.stderr)
