@@ -18,12 +18,12 @@ from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.claim import claimed
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.importing import imported_meanwhile
-from raytrainer.keeping import checkpoint_store, keep, run_folder
+from raytrainer.keeping import checkpoint_store, has_storage, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
-from raytrainer.run import OF_MLFLOW, Job, Outcome, default_run
+from raytrainer.run import OF_MLFLOW, Job, Outcome, ray_run
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
 from raytrainer.staying import arrived, let_go
 from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command
@@ -127,7 +127,7 @@ class DriverSide(Recorded):
         try:
             outcome = watched_fit(job, tracker, folder)
         finally:
-            if self._run is None:
+            if not has_storage(self._run):
                 sweep(str(job.run.storage_path), str(job.run.name))
         self._take_home(outcome)
         vars(self).update(phases={"ray": connected_s, **outcome.phases})
@@ -157,7 +157,7 @@ class DriverSide(Recorded):
             # What a call brings is not kept in the object store for the next one.
             call=self._pack((args, kwargs), {"the call's arguments": (args, kwargs)}, shipping.Shipper(self._shipper)),
             scaling=self._scaling,
-            run=self._run or default_run(os.path.join(values["output_dir"], "ray")),
+            run=ray_run(self._run, os.path.join(values["output_dir"], "ray")),
             state=None if action == "train" else dataclasses.asdict(self.state),
             weights=self._weights,
             precision=precision,

@@ -48,7 +48,7 @@ class Keep:
             manifests: all checkpoints, oldest first.
         """
         manifests = [manifest for manifest in manifests if not manifest.pinned]
-        if self.limit is None or len(manifests) <= self.limit:
+        if self.limit is None or not manifests:
             return []
         kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
         for manifest in reversed(manifests):

@@ -111,7 +111,6 @@ class Result:
         precision: what was computed in, and why.
         stopped: the step at which the workers saved and stopped because the user asked for it; None where they did
             what they were told.
-        halted: whether a sweep ended it, whose trial it is.
         sources: files of the user's modules that rank 0 has loaded.
         error: a mistake of the user's that all ranks saw; everything else is None then.
     """
@@ -125,6 +124,5 @@ class Result:
     callbacks: list[tuple[type, dict[str, bytes]]] = field(default_factory=list)
     precision: Precision | None = None
     stopped: int | None = None
-    halted: bool = False
     sources: list[str] = field(default_factory=list)
     error: UserError | None = None

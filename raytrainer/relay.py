@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -30,7 +31,7 @@ class Relay:
         self._done = -1
         self._idle: dict[int, int] = {}
         self._starts = 0
-        self._events: asyncio.Queue[Event | Delivery] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | Delivery | None] = asyncio.Queue()
         self._received = asyncio.Event()
         self._wish = Wish.GO_ON
         self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
@@ -79,14 +80,18 @@ class Relay:
             await self._events.put(event)
 
     async def drain(self, timeout: float) -> list[Event | Delivery]:
-        """Return the events that wait; where there are none, wait up to ``timeout`` seconds for the first."""
+        """Return the events that wait; where there are none, wait up to ``timeout`` seconds for one, or to be woken."""
         try:
             events = [await asyncio.wait_for(self._events.get(), timeout)]
         except asyncio.TimeoutError:
             return []
         while not self._events.empty():
             events.append(self._events.get_nowait())
-        return events
+        return [event for event in events if event is not None]
+
+    async def wake(self) -> None:
+        """Have the driver wait for events no longer: there will be none."""
+        await self._events.put(None)
 
     async def deliver(self, delivery: Delivery) -> None:
         """Hand over the result and return when the driver holds it: the object is gone with its worker."""
@@ -173,6 +178,9 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
+        # Otherwise each call would take up to a second more than its work. Where Ray has gone, nobody waits.
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._relay.wake.remote()
         self._thread.join()
         if error is None and self._failure is not None:
             raise self._failure

@@ -22,6 +22,7 @@ from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Evaluated, Event, Phase
 from raytrainer.failures import raise_as_itself
 from raytrainer.group import Group, Plan
+from raytrainer.keeping import has_storage
 from raytrainer.order import Finish, Order, Result, TrainerFactory
 from raytrainer.ray_train import free_slots_of, signals_ask, watches_preemptions
 from raytrainer.relay import Listener
@@ -170,13 +171,16 @@ def travelling_variables(names: Sequence[str] = ()) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in allowed)}
 
 
-def default_run(folder: str) -> RunConfig:
-    """Return the run configuration of a call that was given none; of what Ray Train logs, it shows the warnings.
+def ray_run(given: RunConfig | None, folder: str) -> RunConfig:
+    """Return Ray Train's run configuration of a call.
 
     Args:
-        folder: for what Ray Train writes.
+        given: the user's; None for one that shows the warnings of what Ray Train logs.
+        folder: for what Ray Train writes, where the user chose no storage: its own is in the home folder.
     """
-    return RunConfig(storage_path=folder, logging_config=LoggingConfig(log_level="WARNING"))
+    if given is None:
+        return RunConfig(storage_path=folder, logging_config=LoggingConfig(log_level="WARNING"))
+    return given if has_storage(given) else dataclasses.replace(given, storage_path=folder)
 
 
 @dataclass(frozen=True)

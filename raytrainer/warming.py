@@ -15,7 +15,7 @@ from ray.train import RunConfig, ScalingConfig
 
 from raytrainer import cluster
 from raytrainer.group import Group, Plan
-from raytrainer.run import OF_MLFLOW, default_run, travelling_variables
+from raytrainer.run import OF_MLFLOW, ray_run, travelling_variables
 from raytrainer.staying import expect
 from raytrainer.where import on_driver
 from raytrainer.worker import train_loop
@@ -40,11 +40,13 @@ def warm_up(scaling_config: ScalingConfig | None = None, run_config: RunConfig |
         return
 
     def start() -> Group | None:
-        asked: Any = scaling_config  # of another class than ray.train's annotations say
+        # Of other classes than ray.train's annotations say.
+        asked: Any = scaling_config
+        run: Any = run_config
         cluster.connect(cluster.cpus(asked))
         scaling = asked or cluster.default_scaling()
         count = scaling.max_workers
-        run: Any = run_config or default_run(_folder())
+        run = ray_run(run, _folder())
         environment = travelling_variables(OF_MLFLOW)
         plan = Plan(train_loop, scaling, [count], run, environment, recoverable=True, tidied=False, waits=False)
         if not plan.lasting or cluster.check_supply(scaling, count) is not None:

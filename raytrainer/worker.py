@@ -131,7 +131,7 @@ def _carry_out(order: Order, wire: Wire, outbox: Outbox, rank: int, clock: float
         except Stopped as stopped:
             return Result(state=dataclasses.asdict(trainer.state), stopped=stopped.step, precision=precision)
         except Halted:
-            return Result(state=dataclasses.asdict(trainer.state), halted=True, precision=precision)
+            return Result(state=dataclasses.asdict(trainer.state), precision=precision)
 
     if order.finish is not None:
         finished = order.finish(trainer)

@@ -48,7 +48,9 @@ DECISIONS: dict[str, tuple[str, ...]] = {
 }
 """Module to the tests that have to tell it from every mutant."""
 
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("keeping", "sign = -1 if self.greater_is_better else 1", "1 to 2"): "only its sign counts",
+}
 """Module, line and mutant to why nobody can tell it from the right one."""
 
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from raytrainer.errors import PrecisionError
-from raytrainer.events import Began, Event, Logged, Phase, Saved
+from raytrainer.events import Began, Event, Logged, Note, Phase, Saved
+from raytrainer.relay import Listener, relay_here
 from raytrainer.run import fit
+from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words
 
 pytestmark = pytest.mark.ray
@@ -63,6 +64,17 @@ class Listens:
         self.closed.append(error)
 
 
+@pytest.mark.timeout(120)
+def test_a_call_ends_when_its_work_is_done(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listener, "_WAIT_S", 3600.0)
+    relay, heard = relay_here(), Listens(Path())
+    with Listener(relay, [heard]) as listener:
+        listener.say("the only thing to hear")
+        until(lambda: bool(heard.events), "what was said")
+    assert heard.events == [Note("the only thing to hear")]
+    ray.kill(relay)
+
+
 def test_every_log_reaches_the_driver_in_order_while_training_runs(tmp_path: Path, ray_cluster: None) -> None:
     reports: Any = NotesReports(tmp_path / "reports")
     trainer: Any = RayTrainer(
@@ -102,13 +114,6 @@ def actors_alive() -> set[str]:
     """Actors but Ray's own detached one, which coordinates autoscaling for the whole cluster."""
     states = ray._private.state.actors().values()
     return {actor["ActorID"] for actor in states if actor["State"] == "ALIVE" and not actor["IsDetached"]}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "still not so after 30 s"
-        time.sleep(0.05)
 
 
 def test_a_precision_that_the_workers_lack_fails_before_the_first_step(tmp_path: Path, ray_cluster: None) -> None:

@@ -502,6 +502,14 @@ def test_what_goes(limit: int | None, best: int, losses: tuple[float | None, ...
     assert [m.step for m in rule.superseded(evaluated(*losses))] == gone
 
 
+def test_a_pinned_one_neither_goes_nor_counts() -> None:
+    oldest, second, newest = evaluated(0.3, 0.1, 0.2)
+    manifests = [oldest, replace(second, pinned=True), newest]
+    assert Keep(2).superseded(manifests) == []
+    assert Keep(1, 1, "eval_loss").superseded(manifests) == [oldest]
+    assert Keep(1).superseded([manifests[1]]) == []
+
+
 METRICS = st.none() | st.just(math.nan) | st.integers(0, 4).map(float)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from pyarrow import fs as filesystems
-from ray.train import CheckpointConfig, RunConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from transformers import TrainingArguments
 
 from raytrainer.keeping import Keep, checkpoint_store, has_storage, keep, run_folder
+from raytrainer.run import ray_run
 
 OUT = "/data/out"
 
@@ -63,6 +64,15 @@ def test_a_file_system_of_the_users_own_is_used(tmp_path: Path) -> None:
     checkpoint_store(run, OUT).write("checkpoint-5/manifest.json", b"{}")
     assert (tmp_path / "bucket/runs/dates/run.json").is_file()
     assert (tmp_path / "bucket/runs/dates/checkpoints/checkpoint-5/manifest.json").is_file()
+
+
+def test_ray_train_writes_nothing_into_the_home_folder() -> None:
+    asked = RunConfig(name="dates", failure_config=FailureConfig(max_failures=3))
+    run = ray_run(asked, "/data/out/ray")
+    assert (run.storage_path, run.name, run.failure_config) == ("/data/out/ray", "dates", asked.failure_config)
+    assert ray_run(None, "/data/out/ray").storage_path == "/data/out/ray"
+    chosen: Any = RunConfig(storage_path="/nfs/runs")
+    assert ray_run(chosen, "/data/out/ray") is chosen
 
 
 def test_a_run_without_a_name_has_a_folder_of_its_own() -> None:

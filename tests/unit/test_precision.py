@@ -146,6 +146,7 @@ def test_what_is_asked_for_is_done(
     precision = choose_precision(request_, arguments, group(*names))
     assert precision.name == chosen
     assert because in precision.reason
+    assert ("slow" in precision.reason) is (chosen == "bf16" and "old CPU" in names)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,7 @@ def test_contradictions_need_no_hardware(
 ) -> None:
     problems = conflicting_precision(request_, arguments)
     assert [problem.setting for problem in problems] == settings
+    assert [problem.value for problem in problems] == [arguments.get(name, request_) for name in settings]
     assert text in "\n".join(str(problem) for problem in problems)
 
 
