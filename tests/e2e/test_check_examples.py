@@ -34,7 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("config", sorted(ROOT.glob("examples/*.yaml")), ids=lambda path: path.stem)
+CONFIGS = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in ("causal_lm", "seq2seq") else pytest.mark.slow)
+    for path in sorted(ROOT.glob("examples/*.yaml"))
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_check_passes(
     config: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

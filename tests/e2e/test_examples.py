@@ -21,6 +21,8 @@ SHORT = {
     "seq2seq": ["--max-steps=20", "--train-examples=600", "--eval-examples=21"],
     "text_classification": ["--max-steps=16"],
 }
+# The other one is what ``make demo`` runs.
+NAMES = ["text_classification", pytest.param("seq2seq", marks=pytest.mark.slow)]
 KINDS = {"seq2seq": AutoModelForSeq2SeqLM, "text_classification": AutoModelForSequenceClassification}
 
 
@@ -36,7 +38,7 @@ def run(script: Path, folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", NAMES)
 def test_example(name: str, tmp_path: Path) -> None:
     printed = run(EXAMPLES / f"{name}.py", tmp_path, *SHORT[name])
     # The user is told how far it is, what came out, where the model is and how to look at the run.
@@ -58,7 +60,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "result" / "ray").exists()
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", NAMES)
 def test_example_differs_from_a_script_for_transformers_by_import_and_scaling_config(name: str, tmp_path: Path) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
     undo = [

@@ -124,6 +124,7 @@ def test_glue_equals_torchrun(tmp_path: Path, data: Path, address: str) -> None:
     assert logged.data.metrics["eval_accuracy"] == expected["eval_results.json"]["eval_accuracy"]
 
 
+@pytest.mark.slow
 def test_summarization_equals_torchrun(tmp_path: Path, data: Path, address: str) -> None:
     """A module of a package, with relative imports and a trainer of its own."""
     files = {f"{split}_file": data / f"{split}-pairs.json" for split in ("train", "validation")}
@@ -142,6 +143,7 @@ def test_summarization_equals_torchrun(tmp_path: Path, data: Path, address: str)
     assert {path.name for path in (tmp_path / "ray").iterdir()} == names | {"run.json", "logs"}
 
 
+@pytest.mark.slow
 def test_language_model_equals_torchrun(tmp_path: Path, data: Path, address: str) -> None:
     files = {f"{split}_file": data / f"{split}.txt" for split in ("train", "validation")}
     arguments = [str(SCRIPTS / "run_clm.py"), *options(**TRAINING, **files, gradient_accumulation_steps=2)]

@@ -37,6 +37,7 @@ def test_a_killed_worker(tmp_path: Path, undisturbed: dict[str, Any], address: s
     assert left(tmp_path / "runs/a/mine/out") == undisturbed
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_resume(tmp_path: Path, undisturbed: dict[str, Any], address: str) -> None:
     command = [sys.executable, "-m", "raytrainer", "run", "-n2", "--address", address, "--no-mlflow"]
     program = Program([*command, SCRIPT, ".", "slow"], tmp_path, {"PYTHONPATH": str(ROOT)})
@@ -53,6 +54,7 @@ def test_ctrl_c_and_resume(tmp_path: Path, undisturbed: dict[str, Any], address:
     assert left(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_script_and_a_worker_killed_in_the_second(tmp_path: Path, address: str) -> None:
     script = SCRIPTS / "stages.py"
     torchrun(script, "peer", cwd=tmp_path)

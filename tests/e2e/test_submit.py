@@ -109,6 +109,7 @@ def test_a_config_is_trained_and_followed_and_goes_on_when_it_is_submitted_again
     assert "is finished" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_job_whose_driver_is_killed_goes_on_when_it_is_tried_again(head: Head, project: Path) -> None:
     settings = ["run.yaml", "training.max_steps=300", "training.save_steps=10", "name=killed"]
     job = head.run("submit", "--no-wait", *settings, folder=project).stdout.split()[1]
@@ -167,6 +168,7 @@ def test_a_training_that_is_stopped_saves(head: Head, project: Path) -> None:
     assert f"saved at step {manifest.step}" in head.run("logs", job).stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_the_job(head: Head, tmp_path: Path) -> None:
     forever = "import time; print('begun', flush=True)\nwhile True: time.sleep(1)"
     with (tmp_path / "log").open("w") as log:

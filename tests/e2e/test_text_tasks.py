@@ -46,6 +46,7 @@ def test_dates_are_read(tmp_path: Path) -> None:
     assert written.startswith("20")
 
 
+@pytest.mark.slow
 def test_prose_is_foreseen_better_than_by_counting_pairs_of_letters(tmp_path: Path) -> None:
     metrics = run("causal_lm", "docstrings", tmp_path)
     # What a text ends with is a letter too.
@@ -59,6 +60,7 @@ def test_prose_is_foreseen_better_than_by_counting_pairs_of_letters(tmp_path: Pa
     assert metrics["eval_perplexity"] == math.exp(metrics["eval_loss"])
 
 
+@pytest.mark.slow
 def test_holes_in_dates_are_filled_better_than_with_the_most_frequent_character(tmp_path: Path) -> None:
     metrics = run("masked_lm", "dates", tmp_path)
     characters = Counter("".join(column(tmp_path, "dates", "eval", "source")))

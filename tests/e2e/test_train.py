@@ -201,6 +201,7 @@ def test_a_script_by_a_config(tmp_path: Path) -> None:
     assert "known to the script alone" in refused
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store(tmp_path: Path) -> None:
     write_words(tmp_path, mlflow=None)
     with S3Server() as server:

@@ -105,6 +105,7 @@ def trials(sweep: Path) -> list[Trial]:
     return read_trials(Store(str(sweep)))
 
 
+@pytest.mark.slow
 def test_learning_rate_and_batch(tmp_path: Path) -> None:
     asha = "tune.scheduler={asha: {grace_period: 8, reduction_factor: 2}}"
     small = ["training.max_steps=16", "tune.num_samples=6", asha]
@@ -122,6 +123,7 @@ def test_learning_rate_and_batch(tmp_path: Path) -> None:
     assert results["trials"][0]["eval_accuracy"] == max(row["eval_accuracy"] for row in results["trials"])
 
 
+@pytest.mark.slow
 def test_optuna_tpe(tmp_path: Path) -> None:
     small = ["training.max_steps=8", "tune.num_samples=5", "tune.budget.patience=20"]
     tpe = "tune.search={optuna: {sampler: tpe, n_startup_trials: 2}}"
@@ -157,6 +159,7 @@ def test_pbt(tmp_path: Path) -> None:
     assert sum(len(trial.checkpoints) for trial in found) == 1
 
 
+@pytest.mark.slow
 def test_grid_baseline(tmp_path: Path) -> None:
     grid = ["search_space.training.learning_rate={grid: [1.0e-3, 4.0e-3]}"]
     grid += ["search_space.training.per_device_train_batch_size=null"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 
-_EVERY_S = 1.0
+_EVERY_S = 3.0
 
 
 def _save(measured: object) -> None:

@@ -76,6 +76,7 @@ def test_trl_sft(tmp_path: Path, ray_cluster: None) -> None:
     assert trainer.model is model and not torch.equal(before, model.lm_head.weight)
 
 
+@pytest.mark.slow
 def test_sentence_transformers(tmp_path: Path, ray_cluster: None) -> None:
     st = pytest.importorskip("sentence_transformers")
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss

@@ -103,7 +103,7 @@ def assert_each_example_once_an_epoch(steps: dict[int, list[int]]) -> None:
         assert sorted(chain(*taken)) == list(range(EXAMPLES))
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_more_workers_take_the_same_examples_in_each_step(
     workers: int, alone: tuple[Path, Any, Any], tmp_path: Path
 ) -> None:

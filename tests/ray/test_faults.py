@@ -92,6 +92,7 @@ def test_a_worker_killed_while_its_checkpoint_is_written_in_the_background(
     Trained.of(trainer).assert_equal(undisturbed)
 
 
+@pytest.mark.slow
 def test_all_workers_killed_at_once(tmp_path: Path, undisturbed: Trained, ray_cluster: None) -> None:
     holds, diary = Holds(tmp_path, 7), Diary(tmp_path)
     trainer = faulty_trainer(tmp_path / "out", [diary, holds], failures=1)
@@ -381,6 +382,7 @@ def dies_and_goes_on(folder: Path, point: Point, undisturbed: Trained) -> None:
 few = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=3)
 
 
+@pytest.mark.slow
 @given(point=points)
 @few
 def test_killed_anywhere(

@@ -170,6 +170,7 @@ def test_optuna_with_two_objectives(tmp_path: Path, ray_cluster: None) -> None:
     assert all(run.hyperparameters["dropout"] in (0.0, 0.5) for run in front)
 
 
+@pytest.mark.slow
 def test_asha_stops_some_and_hyperopt_searches(tmp_path: Path, ray_cluster: None) -> None:
     made = trainer(tmp_path, arguments={"eval_steps": 2, "max_steps": 12})
     best = made.hyperparameter_search(

@@ -115,7 +115,10 @@ def assert_exploited(folder: Path, trials: list[Trial], schedule: str) -> None:
     assert clones > 0
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+SLOW = [pytest.param(schedule, marks=pytest.mark.slow) for schedule in ("linear", "constant")]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", *SLOW])
 def test_pbt_exploits(tmp_path: Path, schedule: str) -> None:
     options = "{pbt: {perturbation_interval: 8, quantile_fraction: 0.34, synch: true}}"
     trials = run(tmp_path, f"pbt-{schedule}", schedule, options)

@@ -72,6 +72,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path: Path, undisturbed:
     until(nothing_is_held, "all that the trials held")
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_goes_on(tmp_path: Path) -> None:
     alone = run(tmp_path / "alone", 2, "tune.num_samples=1")
     (trial,) = run(tmp_path / "killed", 2, "tune.num_samples=1", "data.victim='00001'", "data.step=10", "data.rank=1")

@@ -142,6 +142,7 @@ def test_a_sweep_is_a_run_with_a_run_for_each_trial(tmp_path: Path, uri: str) ->
     assert version.run_id == children[f"{tmp_path.name}-{best.record.number:05d}"].info.run_id
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_tried_again_logs_no_step_twice(tmp_path: Path, uri: str) -> None:
     path = write_sweep(tmp_path, uri, [1e-2], victim="00001", step=10)
     tune(load_sweep(path, ["tune.max_failures=1"]))
@@ -153,6 +154,7 @@ def test_a_trial_that_is_tried_again_logs_no_step_twice(tmp_path: Path, uri: str
     assert history(uri, run, "eval_loss") == evaluations(trial)
 
 
+@pytest.mark.slow
 def test_what_population_based_training_changes_is_a_metric(tmp_path: Path, uri: str) -> None:
     pbt = {"pbt": {"perturbation_interval": 8, "quantile_fraction": 0.34, "synch": True}}
     tune(load_sweep(write_sweep(tmp_path, uri, [1e-2, 1e-5, 1e-6], pbt)))

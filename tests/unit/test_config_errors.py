@@ -135,7 +135,7 @@ ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.
 
 
 @given(data=st.data(), kind=st.sampled_from(sorted(GOOD_VALUES)))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_whatever_a_config_says_there_is_no_other_error(data: st.DataObject, kind: str, tmp_path: Path) -> None:
     values = copy.deepcopy(GOOD_VALUES[kind])
     values |= {"metrics": ["bleu"]} if kind == "seq2seq" else {}

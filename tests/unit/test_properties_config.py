@@ -126,7 +126,7 @@ def _fitting(part: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @given(data=st.data(), kind=st.sampled_from(sorted(KINDS)))
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_a_config_of_any_kind(data: st.DataObject, kind: str) -> None:
     task = {} if kind in ("trainer", "script") else {"task": kind}
     values: dict[str, Any] = {"name": "a", **task, **yaml.safe_load(KEPT[kind])}
@@ -176,7 +176,7 @@ TOKENS += ["---", "...", "${", "}", "$$", "0x", "1e", ".inf", "null", "\ufeff", 
 
 
 @given(parts=st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=20), more=st.binary(max_size=3))
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_a_file_of_anything(parts: list[str], more: bytes) -> None:
     Path("run.yaml").write_bytes("".join(parts).encode("utf-8", "surrogatepass") + more)
     for load in (load_config, load_sweep):
@@ -213,7 +213,7 @@ def test_a_file_of_anything(parts: list[str], more: bytes) -> None:
         max_size=3,
     )
 )
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_a_command_line_of_anything(overrides: list[str]) -> None:
     Path("run.yaml").write_text("name: a\ntrainer: a:b\nmodel: {layers: [1]}\n")
     try:
@@ -245,7 +245,7 @@ def test_a_space_of_any_ranges_is_the_same_again(said: list[dict[str, Any]]) -> 
 
 
 @given(said=ranges(), value=st.integers(-2000, 2000) | st.floats(-1e6, 1e6))
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_what_is_clamped_is_a_multiple_of_the_step_between_the_bounds(said: dict[str, Any], value: float) -> None:
     """By arithmetic of the test's own: ``takes`` and ``clamped`` share theirs."""
     ((kind, given),) = said.items()

@@ -317,7 +317,7 @@ def test_what_is_broken_below_loads() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_a_sweep_says_there_is_no_other_error(data: st.DataObject) -> None:
     values = copy.deepcopy(FULL)
     more = [("search_space", "training.max_steps"), ("tune", "budget"), ("tune", "scheduler"), ("search_space", "data")]
