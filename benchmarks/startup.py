@@ -172,7 +172,7 @@ def running_ray(folder: Path) -> Iterator[str]:
 
 def main(words: list[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=5, help="how often each of them runs")
+    options.add_argument("--rounds", type=int, default=3, help="how often each of them runs")
     options.add_argument("--only", choices=PARTIES, nargs="+", default=list(PARTIES), help="the parties to measure")
     options.add_argument("--party", choices=PARTIES, help=SUPPRESS)
     options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")

@@ -108,7 +108,7 @@ def measure(party: str, folder: Path, given: argparse.Namespace) -> float:
 
 def main(words: list[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=5, help="how often each of the two trains")
+    options.add_argument("--rounds", type=int, default=3, help="how often each of the two trains")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--steps", type=int, default=300, help="optimizer steps of a training")
     options.add_argument("--warm-up", type=int, default=100, help="of them, those left out at the begin")
