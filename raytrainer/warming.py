@@ -42,11 +42,11 @@ def warm_up(scaling_config: ScalingConfig | None = None, run_config: RunConfig |
     def start() -> Group | None:
         # Of other classes than ray.train's annotations say.
         asked: Any = scaling_config
-        run: Any = run_config
+        given: Any = run_config
         cluster.connect(cluster.cpus(asked))
         scaling = asked or cluster.default_scaling()
         count = scaling.max_workers
-        run = ray_run(run, _folder())
+        run = ray_run(given, _folder())
         environment = travelling_variables(OF_MLFLOW)
         plan = Plan(train_loop, scaling, [count], run, environment, recoverable=True, tidied=False, waits=False)
         if not plan.lasting or cluster.check_supply(scaling, count) is not None:

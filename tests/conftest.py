@@ -41,8 +41,9 @@ def _installed(request: pytest.FixtureRequest) -> None:
             pytest.importorskip(package, reason=f"pip install 'raytrainer[{name}]'")
 
 
-# Whether a session fails for what stays behind it. Not by itself yet: all of tests/ray and tests/e2e leave places that
-# are held, and a folder of Ray Train's in the home folder; by which test is still to be found.
+# Whether a session fails for what stays behind it. Not by itself yet: all of tests/ray and tests/e2e left places held
+# at their end, by which test is still to be found. Ray Train's folder in the home folder was RayTrainer's, of a
+# RunConfig without a storage_path, and is no more.
 _LOOKS_FOR_LEFTOVERS = os.environ.get("RAYTRAINER_LEFTOVERS") == "1"
 
 
