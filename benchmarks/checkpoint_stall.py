@@ -172,7 +172,7 @@ def measure(arm: Any, workers: int, base: str | None) -> dict[str, Any]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    options.add_argument("--rounds", type=int, default=3, help="how often each of the two trains")
+    options.add_argument("--rounds", type=int, default=2, help="how often each of the two trains")
     options.add_argument("--folder", help="where to write checkpoints; default is the temporary folder")
     given = options.parse_args()
     begun = machine()

@@ -143,9 +143,9 @@ PARTIES = {"raytrainer": with_raytrainer, "ray train": with_ray_train}
 
 def main(words: list[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="how often each of the two trains")
+    options.add_argument("--rounds", type=int, default=2, help="how often each of the two trains")
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--steps", type=int, default=300, help="optimizer steps of RayTrainer's training, each logged")
+    options.add_argument("--steps", type=int, default=200, help="optimizer steps of RayTrainer's training, each logged")
     options.add_argument("--reports", type=int, default=10, help="of the peer, which stands still for seconds")
     options.add_argument("--compute", type=float, default=20.0, help="milliseconds that a step computes")
     options.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)

@@ -203,7 +203,7 @@ def main(words: list[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--megabytes", type=float, default=1000.0, help="size of the dataset")
     options.add_argument("--of-workers", type=int, nargs="+", default=[2, 4], help="numbers of workers")
-    options.add_argument("--rounds", type=int, default=2, help="how often each of them trains")
+    options.add_argument("--rounds", type=int, default=1, help="how often each of them trains")
     options.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     options.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""500 trials of a trivial trainer: does the driver grow, and does the sweep become slower?
+"""Hundreds of trials of a trivial trainer: does the driver grow, and does the sweep become slower?
 
 The driver's memory (its own pages, USS) and the trials that have ended are noted while the sweep runs. Growth is the
 slope of a straight line through the second half of it: what the first half imports and caches is no growth. A
@@ -94,7 +94,7 @@ def figures(seen: list[tuple[float, int, float]], trials: int) -> dict[str, Any]
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--trials", type=int, default=500)
+    options.add_argument("--trials", type=int, default=300)
     options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
     given = options.parse_args()
     begun = machine()

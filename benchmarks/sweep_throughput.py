@@ -164,7 +164,7 @@ def figures(wall: float, ends: list[float], at_once: int, best: float) -> dict[s
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="how often each of them runs")
+    options.add_argument("--rounds", type=int, default=2, help="how often each of them runs")
     options.add_argument("--steps", type=int, default=40, help="optimizer steps of a trial")
     options.add_argument("--peers-only", action="store_true", help="leave raytrainer out")
     options.add_argument("--party", nargs="+", help=argparse.SUPPRESS)

@@ -157,7 +157,7 @@ def measure(party: str, uri: str, group: int, folder: Path, steps: int) -> dict[
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=3, help="how often each of them trains")
+    options.add_argument("--rounds", type=int, default=2, help="how often each of them trains")
     options.add_argument("--steps", type=int, default=500, help="optimizer steps, each of which is logged")
     options.add_argument("--party", choices=PARTIES, help=argparse.SUPPRESS)
     options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")

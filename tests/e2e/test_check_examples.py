@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 CONFIGS = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem in ("causal_lm", "seq2seq") else pytest.mark.slow)
+    pytest.param(path, id=path.stem, marks=[] if path.stem == "seq2seq" else pytest.mark.slow)
     for path in sorted(ROOT.glob("examples/*.yaml"))
 ]
 

@@ -33,6 +33,7 @@ def column(folder: Path, data: str, split: str, name: str) -> list[str]:
     return [json.loads(line)[name] for line in lines]
 
 
+@pytest.mark.slow
 def test_dates_are_read(tmp_path: Path) -> None:
     metrics = run("seq2seq", "dates", tmp_path)
     assert metrics["eval_exact_match"] > 0.7  # 0.92 here; an untrained model's is 0

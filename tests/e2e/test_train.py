@@ -70,6 +70,7 @@ def test_a_config_leaves_a_run(tmp_path: Path) -> None:
     assert losses == losses_again and len(losses) == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_on(tmp_path: Path) -> None:
     write_words(tmp_path)
     endless = command_line("train", "run.yaml", "training.max_steps=1000000", "training.eval_strategy=no")

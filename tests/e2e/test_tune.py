@@ -141,6 +141,7 @@ def test_optuna_tpe(tmp_path: Path) -> None:
     assert model.config.hidden_dropout_prob == results["trials"][0]["model.from_config.hidden_dropout_prob"]
 
 
+@pytest.mark.slow
 def test_pbt(tmp_path: Path) -> None:
     pbt = "tune.scheduler={pbt: {perturbation_interval: 8, quantile_fraction: 0.5, synch: true}}"
     small = ["training.max_steps=16", "training.eval_steps=8", "tune.num_samples=4", pbt]

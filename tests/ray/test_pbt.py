@@ -126,6 +126,7 @@ def test_pbt_exploits(tmp_path: Path, schedule: str) -> None:
     assert_exploited(tmp_path, trials, schedule)
 
 
+@pytest.mark.slow
 def test_pb2_exploits(tmp_path: Path) -> None:
     trials = run(tmp_path, "pb2", "linear", "{pb2: {perturbation_interval: 8, quantile_fraction: 0.34, synch: true}}")
     assert [trial.state for trial in trials] == ["finished"] * 3

@@ -83,14 +83,14 @@ def test_a_trial_whose_worker_is_killed_goes_on(tmp_path: Path) -> None:
 
 
 def test_stopped_trials_of_several_workers_release_everything(tmp_path: Path) -> None:
-    """Six trials of two workers on a cluster that has room for two of them; three are stopped at their first rung."""
-    points = [{"training.learning_rate": rate} for rate in (1e-2, 9e-3, 8e-3, 1e-4, 1.1e-4, 1.2e-4)]
-    settings = ["tune.num_samples=6", f"tune.points={json.dumps(points)}", "training.save_strategy='no'"]
+    """Four trials of two workers on a cluster that has room for two of them; two are stopped at their first rung."""
+    points = [{"training.learning_rate": rate} for rate in (1e-2, 9e-3, 1e-4, 1.1e-4)]
+    settings = ["tune.num_samples=4", f"tune.points={json.dumps(points)}", "training.save_strategy='no'"]
     settings.append("tune.scheduler={asha: {grace_period: 4, reduction_factor: 2, max_t: 16}}")
     trials = run(tmp_path, 2, *settings)
-    assert len(trials) == 6
+    assert len(trials) == 4
     assert {trial.state for trial in trials} == {"finished", "stopped"}
-    assert sum(trial.state == "stopped" for trial in trials) >= 3
+    assert sum(trial.state == "stopped" for trial in trials) >= 2
     assert all(len(trial.record.history) < 4 for trial in trials if trial.state == "stopped")
     until(nothing_is_held, "all that the trials held")
 

@@ -174,7 +174,8 @@ def test_what_population_based_training_changes_is_a_metric(tmp_path: Path, uri:
     assert clones
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_is_resumed_goes_on_with_the_same_runs(tmp_path: Path, uri: str, end: signal.Signals) -> None:
     path = write_sweep(tmp_path, uri, [1e-2, 1e-3], hold=6)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
