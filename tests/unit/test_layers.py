@@ -107,6 +107,7 @@ GROUPS = [
         *("script_worker", "script_job"),
     ],
     ["recorded", "driver"],
+    ["cli_arguments", "cli_runs", "cli_script", "cli_jobs", "cli_files", "cli"],
 ]
 
 
