@@ -169,13 +169,13 @@ def serving(*without: str) -> Iterator[tuple[ApiServer, str]]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(120)
     handler, url, loop = made
     try:
         yield handler, url
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 

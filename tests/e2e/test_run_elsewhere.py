@@ -68,13 +68,13 @@ def elsewhere(project: Path) -> Iterator[str]:
             process.terminate()
         for process in started:
             try:
-                process.wait(5)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -88,7 +88,7 @@ def _until_it_has_slots(address: str) -> None:
     code = """
 import sys, time, ray
 ray.init(sys.argv[1], log_to_driver=False)
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 120
 while not ray.cluster_resources().get("CPU") and time.monotonic() < deadline:
     time.sleep(0.2)
 """

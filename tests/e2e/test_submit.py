@@ -55,7 +55,7 @@ class Head:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *ports, *spare]
         with (folder / "head.log").open("w") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        until(lambda: self.run("jobs").returncode == 0, "the head", seconds=90)
+        until(lambda: self.run("jobs").returncode == 0, "the head")
 
     def command(self, *arguments: str) -> list[str]:
         name, *rest = arguments
@@ -184,7 +184,7 @@ def test_ctrl_c_twice_stops_the_job(head: Head, tmp_path: Path) -> None:
     program.send_signal(signal.SIGINT)
     until(lambda: "once more stops" in said(), "the question")
     program.send_signal(signal.SIGINT)
-    assert program.wait(60) == 130
+    assert program.wait(120) == 130
     job = next(line.split()[1] for line in said().splitlines() if line.startswith("submitted "))
     assert "stopped" in next(line for line in head.run("jobs").stdout.splitlines() if job in line)
 

@@ -53,14 +53,14 @@ class Program:
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
 
     def tells(self, what: str) -> None:
-        until(lambda: what in self.err.read_text() or self.process.poll() is not None, what, seconds=30)
+        until(lambda: what in self.err.read_text() or self.process.poll() is not None, what)
         assert what in self.err.read_text()
 
     def writes(self, what: str) -> None:
-        until(lambda: what in self.out.read_text(), what, seconds=30)
+        until(lambda: what in self.out.read_text(), what)
 
     def ends(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 @pytest.fixture

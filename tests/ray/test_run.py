@@ -32,7 +32,7 @@ class WaitsForTheDriver(TrainerCallback):
         self.heard = heard
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while state.global_step == 3 and not self.heard.exists():
             assert time.monotonic() < deadline, "the driver was told nothing while training ran"
             time.sleep(0.01)

@@ -278,7 +278,7 @@ def test_a_store_that_cannot_be_used_is_told_at_once(uri: str, reason: str, fix:
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
-    assert time.monotonic() - began_at < 10  # MLflow alone would try for 4 minutes
+    assert time.monotonic() - began_at < 60  # MLflow alone would try for 4 minutes
 
 
 @pytest.mark.parametrize(("status", "fix"), [(401, "MLFLOW_TRACKING_USERNAME"), (503, "start the server")])
@@ -501,7 +501,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until(self._answers, seconds=90)
+        until(self._answers)
 
     def signal(self, number: int) -> None:
         assert self._process
@@ -521,7 +521,7 @@ class Server:
         return False
 
 
-def until(condition: Any, seconds: float) -> None:
+def until(condition: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
@@ -554,21 +554,21 @@ def test_a_server_may_stop_and_die_and_come_back(
     patient.handle(began({"lr": 0.1, "labels": "x" * 7000}))
     for step in range(10):
         patient.handle(logged(step, {"loss": 1 / (step + 1), "nan": math.nan}))
-    until(lambda: len(history(patient, "loss")) == 10, seconds=30)
+    until(lambda: len(history(patient, "loss")) == 10)
 
     server.signal(signal.SIGSTOP)
     began_at = time.monotonic()
     for step in range(10, 500):
         patient.handle(logged(step, {"loss": 1 / (step + 1)}))
-    assert time.monotonic() - began_at < 1
+    assert time.monotonic() - began_at < 20  # a call that waited for the server would take longer
     server.signal(signal.SIGCONT)
-    until(lambda: len(history(patient, "loss")) == 500, seconds=30)
+    until(lambda: len(history(patient, "loss")) == 500)
 
     server.kill()
     for tracker in (patient, hasty):
         for step in range(500, 2000):
             tracker.handle(logged(step, {"loss": 1 / (step + 1)}))
-    until(lambda: patient.trouble, seconds=30)
+    until(lambda: patient.trouble)
     hasty.close(None)
     hasty.drain()
     assert len(warnings_in(caplog)) == 1

@@ -263,5 +263,5 @@ def test_what_comes_while_a_server_is_silent_is_kept_at_once(tmp_path: Path) -> 
         asked, _ = silent.accept()  # and gives no answer
         for step in range(1, 4):
             train(tracker, step, step + 1)
-            until(lambda step=step: kept()[-1:] == [step], seconds=10)
+            until(lambda step=step: kept()[-1:] == [step])
         asked.close()

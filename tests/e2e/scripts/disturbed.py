@@ -38,7 +38,7 @@ class Disturbance(TrainerCallback):
         """Happen."""
         killed = self.folder / "killed"
         if self.what == "kill" and args.process_index == 1 and state.global_step == 7 and not killed.exists():
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not list(Path().rglob("checkpoint-6/manifest.json")):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

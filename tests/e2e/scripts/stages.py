@@ -31,7 +31,7 @@ class Kill(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 5 and args.process_index == 1 and not self.mark.exists():
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not list(Path().rglob("two/checkpoint-4/manifest.json")):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
