@@ -85,6 +85,9 @@ class _Actor:
             return _Ready(self._ready)
         return _Method(self._host, self._key, name)
 
+    def _kill(self) -> None:
+        self._host.drop.remote(self._key)
+
 
 class _Ready:
     def __init__(self, ready: Any) -> None:
@@ -125,15 +128,19 @@ def hosted(variables: dict[str, str], hosts: int = HOSTS) -> Iterator[None]:
     options = {"num_cpus": 0, "max_concurrency": _THREADS, "runtime_env": {"env_vars": variables}}
     made = [ray.remote(**options)(Host).remote() for _ in range(hosts)]  # type: ignore[call-overload]
     cache: Any = _ActorClassCache
-    before = cache.get
+    before, kill = cache.get, ray.kill
+
+    # Ray Tune kills an actor that takes long to stop.
+    def kill_one(actor: Any, **options: Any) -> None:
+        actor._kill() if isinstance(actor, _Actor) else kill(actor, **options)
 
     def get(self: Any, trainable: type) -> Any:
         if trainable not in self._cache:
             self._cache[trainable] = _ActorClass(made, trainable)
         return self._cache[trainable]
 
-    cache.get = get
+    cache.get, ray.kill = get, kill_one
     try:
         yield
     finally:
-        cache.get = before
+        cache.get, ray.kill = before, kill
