@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.train.collective import broadcast_from_rank_zero
 from transformers import Trainer
 
 from raytrainer.events import Evaluated
@@ -24,14 +23,16 @@ class Pacing:
     Args:
         trainer: the trainer that it belongs to.
         wire: to the trial.
+        attempt: name of this attempt, the same on all ranks and in no other attempt.
 
     Attributes:
         saving: whether the next save was asked for.
     """
 
-    def __init__(self, trainer: Trainer, wire: Wire) -> None:
+    def __init__(self, trainer: Trainer, wire: Wire, attempt: str) -> None:
         self.saving = False
-        self._trainer, self._wire = trainer, wire
+        self._trainer, self._wire, self._attempt = trainer, wire, attempt
+        self._asked = 0
         self._metrics: dict[str, float] = {}
         # transformers calls it right after an evaluation, with the metrics of all evaluation sets, and before it looks
         # whether to save.
@@ -64,7 +65,10 @@ class Pacing:
             verdict = self._wire.judge(
                 Evaluated(state.global_step, state.max_steps, state.epoch, self._metrics, time.time(), checkpoint)
             )
-        verdict = broadcast_from_rank_zero(verdict)
+        self._asked += 1
+        args = self._trainer.args
+        key = f"{self._attempt}/verdict/{self._asked}"
+        verdict = self._wire.share(key, verdict, args.process_index, args.world_size)
         if verdict is Verdict.STOP:
             raise Halted
         self.saving = verdict is Verdict.SAVE

@@ -46,7 +46,7 @@ class GroupTrainer(DataParallelTrainer):
     """Ray Train's trainer, which does not wait for its end, and does without a dashboard where none answers.
 
     Args:
-        relay: told what starting takes.
+        relay: told what starting takes, and where the workers wait for each other.
         environment: variables that the workers get.
         early: the workers, where they have been started already.
         sizes: the numbers of workers that the group may have.
@@ -107,7 +107,7 @@ class GroupTrainer(DataParallelTrainer):
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         ray_trains = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
         controller: Any = ray.remote(num_cpus=0, label_selector=here)(GroupController)
-        self._controller = controller.remote(ray_trains, self._environment, self._early, **parts)
+        self._controller = controller.remote(ray_trains, self._relay, self._environment, self._early, **parts)
         self.running = self._controller.run.remote()
         return SimpleNamespace(error=None)
 
@@ -196,6 +196,11 @@ def signals_ask(stop: Callable[[str], bool]) -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        # Where a signal's handler raises while Ray waits in C++, Ray raises one of its own.
+        raise Interrupted from None
     finally:
         for number, handler in before.items():
             # One that was not set from Python cannot be set again from there.

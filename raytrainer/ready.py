@@ -12,6 +12,7 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import DefaultPlacementGroupHandle, Worker, WorkerGroup
 
 from raytrainer.early import EarlyWorkers, prepare
+from raytrainer.meeting import meet_at
 from raytrainer.start_clock import StartClock
 
 
@@ -81,15 +82,24 @@ class GroupController(TrainController):
 
     Args:
         settings: Ray Train's, as environment variables.
+        relay: where its workers wait for each other.
         environment: variables that the workers get.
         early: the workers that the driver has started already; None where it has not.
         parts: what Ray Train's is given.
     """
 
     def __init__(
-        self, settings: dict[str, str], environment: dict[str, str], early: EarlyWorkers | None, **parts: Any
+        self,
+        settings: dict[str, str],
+        relay: Any,
+        environment: dict[str, str],
+        early: EarlyWorkers | None,
+        **parts: Any,
     ) -> None:
         os.environ.update(settings)
+        # Whether a node goes away, all ranks ask Ray Train together, about once a second.
+        if settings.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0":
+            meet_at(relay)
         found = {"environment": environment, "early": [] if early is None else [early]}
         group: Any = type("ReadyGroup", (ReadyGroup,), found)
         self.worker_group_cls = group

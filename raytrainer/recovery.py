@@ -215,8 +215,9 @@ def recoverable_train(
     attempt: str = gather(uuid.uuid4().hex)[0]
     continuation = Continuation(trainer)
     saver = Saver(trainer, continuation, recovery, resuming, outbox, wire, attempt, meaning)
-    questions = Questions(wire, trainer.args.process_index, recovery.preemptions)
-    pacing = Pacing(trainer, wire) if recovery.paced else None
+    rank, world_size = trainer.args.process_index, trainer.args.world_size
+    questions = Questions(wire, attempt, rank, world_size, recovery.preemptions)
+    pacing = Pacing(trainer, wire, attempt) if recovery.paced else None
     callback = RecoveryCallback(trainer, continuation, saver, questions, resumed, resuming, outbox, pacing, adoption)
     trainer.add_callback(callback)
     given["resume_from_checkpoint"] = str(resumed.folder) if resumed is not None else None

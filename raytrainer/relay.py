@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -37,6 +37,9 @@ class Relay:
         self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
+        self._shared: dict[str, list[Any]] = {}
+        self._shared_changed = asyncio.Condition()
+        self._meetings: dict[str, Any] = {}
 
     async def post(self, post: Post) -> None:
         """Give all ranks their next order."""
@@ -134,6 +137,44 @@ class Relay:
         async with self._parts_changed:
             await self._parts_changed.wait_for(lambda: len(self._parts.get(key, [])) >= count)
             return self._parts.pop(key, [])
+
+    async def share(self, key: str, value: Any, readers: int) -> None:
+        """Have so many ranks read what rank 0 says under this key."""
+        async with self._shared_changed:
+            self._shared[key] = [value] * readers
+            self._shared_changed.notify_all()
+
+    async def shared(self, key: str) -> Any:
+        """Return what rank 0 says under this key, when it does."""
+        async with self._shared_changed:
+            await self._shared_changed.wait_for(lambda: key in self._shared)
+            value = self._shared[key].pop()
+            if not self._shared[key]:
+                del self._shared[key]
+            return value
+
+    async def meet(
+        self, group: str, limits: dict[str, Any], name: str, arguments: Sequence[Any], named: dict[str, Any]
+    ) -> Any:
+        """Do what Ray Train's synchronization actor does for the ranks of a group, when the user's code asks for it.
+
+        Args:
+            group: which one.
+            limits: what the actor is made with.
+            name: of the method.
+            arguments: its arguments.
+            named: those by name.
+        """
+        if group not in self._meetings:
+            from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor
+
+            barrier = SynchronizationActor.__ray_metadata__.modified_class  # type: ignore[attr-defined]  # no actor
+            self._meetings[group] = barrier(**limits)
+        return await getattr(self._meetings[group], name)(*arguments, **named)
+
+    async def part(self, group: str) -> None:
+        """Forget a group, whose workers are gone."""
+        self._meetings.pop(group, None)
 
 
 def relay_here() -> Any:

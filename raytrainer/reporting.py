@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import ray.train
+from ray.train.v2._internal.execution import context as execution
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.training_args import ParallelMode
@@ -16,6 +17,7 @@ from raytrainer.meaning import data_read
 from raytrainer.metering import Meter, Reading
 from raytrainer.outbox import Outbox
 from raytrainer.plain import only_numbers, plain
+from raytrainer.snapshot import replaced
 
 # Logs that are told again after a resume: those that a driver which was killed may not have heard.
 _HISTORY = 10_000
@@ -24,8 +26,8 @@ _HISTORY = 10_000
 class ReportingCallback(TrainerCallback):
     """Worker, every rank: turns transformers' logs, evaluations and saves into events and Ray Train reports.
 
-    ``ray.train.report`` is a barrier, so it is called where transformers calls back on every rank equally often:
-    once a step that is evaluated, saved, or both. Logs go to the driver alone, from rank 0, and cost no waiting.
+    Ray Train puts the reports of all ranks together, so they are made where transformers calls back on every rank
+    equally often: once a step that is evaluated, saved, or both. Logs go to the driver alone, from rank 0.
 
     Args:
         trainer: the trainer that it belongs to.
@@ -88,7 +90,7 @@ class ReportingCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        ray.train.report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
+        _report({**only_numbers(metrics or {}), "step": state.global_step, "epoch": state.epoch})
         self._reported = state.global_step
         # What an evaluation took is not the training's speed.
         self._meter.skip(state.global_step)
@@ -96,7 +98,7 @@ class ReportingCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # Ray Train takes one report of a worker at a time: the second of a step would stand still for the first.
         if state.global_step != self._reported:
-            ray.train.report({"step": state.global_step, "epoch": state.epoch})
+            _report({"step": state.global_step, "epoch": state.epoch})
 
     def _assert_synchronised(self, args: TrainingArguments) -> None:
         """Stop before the first step where no gradient would be exchanged: every rank would train its own model."""
@@ -109,3 +111,13 @@ class ReportingCallback(TrainerCallback):
                     f"{args.world_size} workers and a model that nothing wraps: each would train a model of its own."
                     " A trainer's constructor or a callback has prepared the model before train()."
                 )
+
+
+def _report(metrics: dict[str, Any]) -> None:
+    """Report to Ray Train without a checkpoint, for whose name alone it has all ranks wait for each other."""
+    context = execution._train_context
+    if context is None:  # a trial in its own process
+        ray.train.report(metrics)
+        return
+    with replaced(context, "_sync_checkpoint_dir_name_across_ranks", lambda name: name):
+        ray.train.report(metrics)

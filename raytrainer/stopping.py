@@ -7,7 +7,6 @@ from typing import Any
 
 import ray.train
 from ray.exceptions import RayActorError
-from ray.train.collective import broadcast_from_rank_zero
 
 from raytrainer.wire import Wire, Wish
 
@@ -48,17 +47,20 @@ class Stopped(Exception):
 class Questions:
     """Worker, every rank: asks, at steps that all ranks know, whether the run has to leave.
 
-    Ray Train's call is a barrier, so every rank has to ask equally often: rank 0 says, with each answer, at which step
+    All have to leave at the same step, and Ray Train's call is a barrier: rank 0 says, with each answer, at which step
     the next question comes.
 
     Args:
         wire: to the driver, which knows of Ctrl-C.
+        attempt: name of this attempt, the same on all ranks and in no other attempt.
         rank: this rank.
+        world_size: how many ranks there are.
         preemptions: whether Ray Train watches for nodes that go away.
     """
 
-    def __init__(self, wire: Wire, rank: int, preemptions: bool) -> None:
-        self._wire, self._rank, self._preemptions = wire, rank, preemptions
+    def __init__(self, wire: Wire, attempt: str, rank: int, world_size: int, preemptions: bool) -> None:
+        self._wire, self._attempt, self._rank, self._world_size = wire, attempt, rank, world_size
+        self._preemptions = preemptions
         self._asked = 0, time.monotonic()
         self._next, self._every = 1, 1
 
@@ -76,7 +78,8 @@ class Questions:
         """
         if step < self._next:
             return None
-        wish, self._every = broadcast_from_rank_zero(self._answer(step) if self._rank == 0 else None)
+        answer = self._answer(step) if self._rank == 0 else None
+        wish, self._every = self._wire.share(f"{self._attempt}/wish/{step}", answer, self._rank, self._world_size)
         self._next = step + self._every
         if self._preemptions and ray.train.get_preemption_info() is not None:
             return Left(step, "a node goes away")

@@ -56,7 +56,7 @@ class Post:
 
 
 class Wire(Protocol):
-    """A rank's end. Only rank 0 uses it, but for ``hand_in`` and what is measured on a node; any thread may."""
+    """A rank's end; any thread may use it. Only rank 0 does, but for ``hand_in``, ``share`` and a node's figures."""
 
     def push(self, event: Event) -> None:
         """Send an event, without waiting."""
@@ -78,6 +78,16 @@ class Wire(Protocol):
 
     def handed_in(self, key: str, count: int) -> list[Any]:
         """Return the parts under a key when there are ``count`` of them."""
+
+    def share(self, key: str, value: Any, rank: int, count: int) -> Any:
+        """Return on every rank what rank 0 says under a key; rank 0 does not wait for the others.
+
+        Args:
+            key: names this question among all of a run's.
+            value: rank 0's; any other rank's counts for nothing.
+            rank: this rank.
+            count: how many ranks there are.
+        """
 
     def deliver(self, result: Any) -> None:
         """Hand over what the job brought, and return when it is in the other's hands."""
@@ -134,6 +144,14 @@ class RelayWire:
     def handed_in(self, key: str, count: int) -> list[Any]:
         parts: list[Any] = ray.get(self._relay.handed_in.remote(key, count))
         return parts
+
+    def share(self, key: str, value: Any, rank: int, count: int) -> Any:
+        if count == 1:
+            return value
+        if rank == 0:
+            ray.get(self._relay.share.remote(key, value, count - 1))
+            return value
+        return ray.get(self._relay.shared.remote(key))
 
     def deliver(self, result: Any) -> None:
         self._pushed.join()

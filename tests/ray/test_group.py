@@ -14,6 +14,7 @@ import pytest
 import ray
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import barrier, broadcast_from_rank_zero
 from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments, warm_up
@@ -133,6 +134,27 @@ def test_a_call_in_processes_that_were_used_comes_to_the_same(tmp_path: Path) ->
     assert (callback.pid, callback.variable) == (first_pid, None)
     assert callback.pid != alone.pid
     assert second.precision.name == "fp32"
+
+
+class Meets(TrainerCallback):
+    """Uses Ray Train's own calls in which ranks wait for each other, as a user's code may."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        barrier()
+        said = broadcast_from_rank_zero(f"of {args.process_index}")
+        (self.folder / f"rank-{args.process_index}").write_text(said)
+        ray.train.report({"met": 1})
+
+
+def test_ranks_meet_in_no_process_of_its_own(tmp_path: Path) -> None:
+    """Ray Train starts one with every group."""
+    trainer(tmp_path, Meets(tmp_path), eval_strategy="steps", eval_steps=5).train()
+    assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["of 0"] * 2
+    alive = [each for each in ray._private.state.actors().values() if each["State"] == "ALIVE"]
+    assert {each["ActorClassName"] for each in alive} == {"Relay", "GroupController", "RayTrainWorker"}
 
 
 def test_workers_are_let_go_when_nothing_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

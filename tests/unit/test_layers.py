@@ -41,8 +41,8 @@ LAYERS: list[set[str]] = [
     {"tasks"},
     {"worker"},
     {
-        *("backend", "failures", "resizing", "start_clock", "early", "ready", "ray_train", "group", "staying"),
-        *("run", "warming", "watching", "script"),
+        *("backend", "failures", "resizing", "start_clock", "early", "meeting", "ready", "ray_train", "group"),
+        *("staying", "run", "warming", "watching", "script"),
     },
     {"sweep"},
     {"recording", "checks"},
@@ -99,8 +99,8 @@ GROUPS = [
     ],
     ["ranks", "holding"],
     [
-        *("backend", "failures", "resizing", "start_clock", "early", "ready", "ray_train", "group", "staying", "run"),
-        *("warming", "watching", "script_job"),
+        *("backend", "failures", "resizing", "start_clock", "early", "meeting", "ready", "ray_train", "group"),
+        *("staying", "run", "warming", "watching", "script_job"),
     ],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),
