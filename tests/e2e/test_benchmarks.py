@@ -72,19 +72,3 @@ def test_make_knows_it(name: str) -> None:
     listed = " ".join(line for line in lines if line.startswith("BENCHMARKS")).split()
     assert (name in listed) == (name != "gpu")
     assert (FOLDER / f"{name}.py").exists()
-
-
-def test_the_table_tells_every_goal_and_what_has_no_figures(tmp_path: Path) -> None:
-    goals = [{"what": what, "measured": 1.5, "limit": limit, "at_least": False} for what, limit in [("a", 2), ("b", 1)]]
-    (tmp_path / "startup.json").write_text(json.dumps({"goals": goals}))
-
-    def table(*names: str) -> tuple[int, str]:
-        command = [sys.executable, str(FOLDER / "table.py"), str(tmp_path), *names]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.returncode, " ".join(done.stdout.replace("│", " ").split())
-
-    status, printed = table("startup")
-    assert status == 0
-    assert "startup a 1.5 at most 2 reached" in printed and "startup b 1.5 at most 1 MISSED" in printed
-    status, printed = table("startup", "scale")
-    assert status == 1 and "scale no figures" in printed

@@ -49,7 +49,7 @@ def test_the_program_ends_by_its_goals_and_leaves_everything(measured: float, st
     assert {"python", "torch", "transformers", "ray"} <= set(told["versions"])
 
 
-def test_the_table_has_a_row_for_every_goal_of_every_benchmark(
+def test_the_table_has_a_row_for_every_goal_and_for_what_has_no_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = {"cores": 2}
@@ -57,9 +57,17 @@ def test_the_table_has_a_row_for_every_goal_of_every_benchmark(
         with pytest.raises(SystemExit):
             conclude(name, {}, [Goal(f"figure of {name}", 1.0, limit)], begun, tmp_path / f"{name}.json")
     capsys.readouterr()
-    monkeypatch.setattr(sys, "argv", ["table.py", str(tmp_path)])
-    with pytest.raises(SystemExit) as end:
-        table.main()
-    assert end.value.code is True
-    lines = [line for line in capsys.readouterr().out.splitlines() if "figure of" in line]
+
+    def rows(*names: str) -> tuple[object, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["table.py", str(tmp_path), *names])
+        with pytest.raises(SystemExit) as end:
+            table.main()
+        lines = capsys.readouterr().out.splitlines()
+        return end.value.code, [line for line in lines if "figure of" in line or "no figures" in line]
+
+    status, lines = rows("one", "two")
+    assert status is False, "a goal that is missed is no error"
     assert "reached" in lines[0] and "MISSED" in lines[1] and len(lines) == 2
+    status, lines = rows("one", "three")
+    assert status is True
+    assert "reached" in lines[0] and "three" in lines[1] and "no figures" in lines[1] and len(lines) == 2
