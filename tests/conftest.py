@@ -53,7 +53,8 @@ def ray_cluster(_nothing_stays: None) -> Iterator[None]:
     import ray
 
     from raytrainer.staying import let_go
-    from tests.ray.faults import nothing_is_held, until
+    from tests.ray.faults import nothing_is_held
+    from tests.waiting import until
 
     ray.init(address="local", num_cpus=4, include_dashboard=False)
     yield

@@ -137,7 +137,7 @@ class Network:
         """Return when Ray has so many nodes alive."""
         code = f"""
 import ray
-from tests.ray.faults import until
+from tests.waiting import until
 ray.init(log_to_driver=False, logging_level="ERROR")
 until(lambda: sum(node["Alive"] for node in ray.nodes()) == {count}, "{count} nodes", seconds=300)
 """

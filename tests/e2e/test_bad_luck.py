@@ -25,7 +25,8 @@ from raytrainer.checkpoints import Store
 from raytrainer.manifests import damage
 from tests.e2e.test_interrupt import Program
 from tests.e2e.words import ROOT, command_line, environment, raytrainer, write_words
-from tests.ray.faults import processes_with, until
+from tests.ray.faults import processes_with
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 ENDLESS = ("training.max_steps=1000000", "training.eval_strategy=no")

@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from tests.e2e.words import ROOT, command_line
-from tests.ray.faults import processes_with, until
+from tests.ray.faults import processes_with
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 

@@ -14,8 +14,8 @@ from raytrainer.checkpoints import Store
 from raytrainer.sweep.record_files import read_sweep, read_trials
 from tests.e2e.hosts import Network, reason_against
 from tests.e2e.words import write_words
-from tests.ray.faults import until
 from tests.ray.test_sweep_faults import write_sweep
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.hosts import Host, Network, reason_against
-from tests.ray.faults import Diary, Holds, Trained, until
+from tests.ray.faults import Diary, Holds, Trained
 from tests.ray.recipes import classify_words
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 SCRIPTS = Path(__file__).parent / "scripts"

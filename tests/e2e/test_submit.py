@@ -19,7 +19,7 @@ import pytest
 
 from raytrainer.checkpoints import Store
 from tests.e2e.words import write_words
-from tests.ray.faults import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 TOKEN = "a-token-of-this-test-and-of-no-other-one-0123456789"

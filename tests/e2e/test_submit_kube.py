@@ -19,8 +19,8 @@ from raytrainer.cli import main
 from raytrainer.launch import kube_cluster, kube_follow
 from raytrainer.launch.manifest import manifest
 from tests.e2e.kube_server import BREAKS, CLOSES, TOKEN, ApiServer, Operator, kubeconfig, serving
-from tests.ray.faults import until
 from tests.unit.manifest_configs import RUN, SWEEP, changed
+from tests.waiting import until
 
 NEEDS = {
     "kubernetes.storage": {"secret": "object-store"},

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from transformers import TrainerCallback
 
 from raytrainer import RayTrainer, RayTrainingArguments
 from tests.ray.recipes import COMMON, classify_words, without_times
+from tests.waiting import until
 
-PATIENCE_S = 120.0
 # Of a node that goes away: long after the end of a run that does not wait for it.
 DEADLINE_S = 300
 
@@ -37,13 +36,6 @@ ARGUMENTS: dict[str, Any] = {
     "save_steps": 3,
     "gradient_accumulation_steps": 2,
 }
-
-
-def until(condition: Callable[[], bool], what: str = "the condition", seconds: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still waiting for {what} after {seconds:.0f} s"
-        time.sleep(0.02)
 
 
 def placement_groups() -> list[str]:

@@ -19,7 +19,8 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]  # by protobuf
 
-from tests.ray.faults import DEADLINE_S, Diary, Holds, Trained, faulty_trainer, meanwhile, until
+from tests.ray.faults import DEADLINE_S, Diary, Holds, Trained, faulty_trainer, meanwhile
+from tests.waiting import until
 
 
 def main(folder: Path, what: str) -> None:

@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 
 from raytrainer.config.sweep import load_sweep
 from raytrainer.launch.tune import tune
-from tests.ray.faults import until
+from tests.waiting import until
 
 
 def begun(notes: Path) -> int:

@@ -40,10 +40,10 @@ from tests.ray.faults import (
     faulty_trainer,
     meanwhile,
     processes_with,
-    until,
 )
 from tests.ray.s3 import S3Server
 from tests.ray.test_run import actors_alive
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 

@@ -20,8 +20,8 @@ from transformers import TrainerCallback
 from raytrainer import RayTrainer, RayTrainingArguments, warm_up
 from raytrainer.errors import ArgumentsError, ResourcesError
 from raytrainer.staying import KEEP_VARIABLE, arrived, let_go
-from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words, without_times
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 

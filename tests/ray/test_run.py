@@ -18,8 +18,8 @@ from raytrainer.errors import PrecisionError
 from raytrainer.events import Began, Event, Logged, Note, Phase, Saved
 from raytrainer.relay import Listener, relay_here
 from raytrainer.run import fit
-from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 PHASES = ["controller", "workers", "imports", "process group", "imports", "trainer", "contract"]

@@ -16,7 +16,8 @@ from raytrainer.config.sweep import load_sweep
 from raytrainer.launch.tune import tune
 from raytrainer.sweep.record_files import read_sweep, read_trials
 from raytrainer.sweep.records import Trial
-from tests.ray.faults import nothing_is_held, until
+from tests.ray.faults import nothing_is_held
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

@@ -24,9 +24,9 @@ from raytrainer.errors import UserError
 from raytrainer.launch.tune import tune
 from raytrainer.sweep.record_files import read_trials
 from raytrainer.sweep.records import Trial
-from tests.ray.faults import until
 from tests.ray.recipes import COMMON, classify_words
 from tests.unit.test_tracking import serving
+from tests.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 

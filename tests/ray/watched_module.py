@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from tests.ray.faults import until
 from tests.ray.recipes import classify_words
+from tests.waiting import until
 
 
 class Notes(TrainerCallback):

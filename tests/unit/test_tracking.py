@@ -33,6 +33,7 @@ from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_comma
 from raytrainer.tracking_reach import reach
 from raytrainer.tracking_target import Target, absolute
 from raytrainer.tracking_writer import Writer
+from tests.waiting import until
 
 pytestmark = pytest.mark.trains
 
@@ -519,13 +520,6 @@ class Server:
         with contextlib.suppress(OSError):
             return bool(urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200)
         return False
-
-
-def until(condition: Any, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        threading.Event().wait(0.05)
 
 
 @contextlib.contextmanager
