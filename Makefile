@@ -30,11 +30,11 @@ test: setup
 test-all: setup
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest
 
-# Which lines the tests run, on the driver, on Ray's workers and in programs that tests start.
+# Which lines make test runs, on the driver, on Ray's workers and in programs that tests start.
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/build/coverage/data
 coverage: setup
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(MEASURED) PYTHONPATH=$(CURDIR)/tests/measured $(PYTEST) -m "$(QUICK)"
+	$(MEASURED) PYTHONPATH=$(CURDIR)/tests/measured $(MAKE) test
 	$(MEASURED) $(VENV)/coverage combine -q
 	$(MEASURED) $(VENV)/coverage report
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cpu_time import cpu_seconds
 from figures import Goal, conclude, machine, parser, ratios, spread
 from parties import run_party, say
 from sweep_task import environment
@@ -120,6 +121,16 @@ def bare(folder: Path) -> None:
 # The one who measures
 
 
+def profile(party: str, folder: Path, address: str | None) -> dict[str, float]:
+    """Return the CPU seconds until the first step's end by kind of process; sampling takes some itself."""
+    with cpu_seconds((folder / "first-steps").exists) as by_kind:
+        measure(party, folder, address)
+    print(f"{party} {'running' if address else 'cold'}: {sum(by_kind.values()):.1f} s of CPU until the first step")
+    for name, seconds in sorted(by_kind.items(), key=lambda item: -item[1]):
+        print(f"  {seconds:5.1f}  {name}", flush=True)
+    return by_kind
+
+
 def measure(party: str, folder: Path, address: str | None) -> dict[str, Any]:
     """Run a party's program.
 
@@ -174,6 +185,7 @@ def main(words: list[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=3, help="how often each of them runs")
     options.add_argument("--only", choices=PARTIES, nargs="+", default=list(PARTIES), help="the parties to measure")
+    options.add_argument("--profile", action="store_true", help="once more each: CPU seconds by kind of process")
     options.add_argument("--party", choices=PARTIES, help=SUPPRESS)
     options.add_argument("--folder", type=Path, help="where to write; default is a temporary folder")
     given = options.parse_args(words)
@@ -201,7 +213,18 @@ def main(words: list[str] | None = None) -> None:
                     note(f"{party} running", measure(party, folder / f"{party}-running-{number}", address))
     seconds = by_case(figures)
     results, goals = judge(seconds)
-    conclude("startup", {**results, "rounds": figures}, goals, begun, given.json)
+    cpu_s = profiles(given.only, folder) if given.profile else None
+    conclude("startup", {**results, "rounds": figures, "cpu_s": cpu_s}, goals, begun, given.json)
+
+
+def profiles(parties: list[str], folder: Path) -> dict[str, dict[str, float]]:
+    """Return CPU seconds by party and case, and by kind of process; of one run each."""
+    found = {f"{party} cold": profile(party, folder / f"{party}-cold-profile", None) for party in parties}
+    with running_ray(folder) as address:
+        for party in parties:
+            if party != "torchrun":
+                found[f"{party} running"] = profile(party, folder / f"{party}-running-profile", address)
+    return found
 
 
 def by_case(figures: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import table
+from cpu_time import cpu_seconds, kind
 from figures import Goal, conclude, ratios, spread
+
+from tests.waiting import until
 
 
 def test_spread_is_median_least_and_most() -> None:
@@ -71,3 +75,38 @@ def test_the_table_has_a_row_for_every_goal_and_for_what_has_no_figures(
     status, lines = rows("one", "three")
     assert status is True
     assert "reached" in lines[0] and "three" in lines[1] and "no figures" in lines[1] and len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "child", "expected"),
+    [
+        (["ray::RayTrainWorker.execute"], False, "Ray actor RayTrainWorker"),
+        (["ray::Relay"], False, "Ray actor Relay"),
+        (["/env/ray/core/src/ray/raylet/raylet", "--port=0"], True, "Ray: head, raylet, agents, monitors"),
+        (["python", "-u", "/env/ray/_private/log_monitor.py"], False, "Ray: head, raylet, agents, monitors"),
+        (["python", "train.py"], True, "the command itself"),
+        (["python", "-u", "train.py"], False, "processes of the command's"),
+    ],
+)
+def test_processes_are_told_by_what_they_do(words: list[str], child: bool, expected: str) -> None:
+    assert kind(words, child) == expected
+
+
+def test_cpu_time_is_that_of_what_a_command_starts_until_the_end_and_no_earlier(tmp_path: Path) -> None:
+    burn = "import sys, time\nwhile time.process_time() < 1: pass\nopen(sys.argv[1], 'w').close()\nsys.stdin.read()"
+    earlier, begun, done = (tmp_path / name for name in ("earlier", "begun", "done"))
+
+    def start(file: Path, program: str = burn) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE)
+
+    with start(earlier) as one:
+        until(earlier.exists)
+        below = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}, sys.argv[1]])"
+        with cpu_seconds(done.exists) as found, start(begun) as two, start(done, below) as three:
+            until(done.exists)
+            for each in (two, three):
+                each.communicate()
+        one.communicate()
+    # The command's own second, and its process's; not that of the one before.
+    assert found["processes of the command's"] >= 0.9
+    assert 0.9 <= found["the command itself"] < 1.9
