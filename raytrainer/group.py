@@ -114,7 +114,7 @@ class Group:
         if self._trainer is not None:
             self._dismiss()
         with self._settings():
-            self._trainer = GroupTrainer(
+            trainer = GroupTrainer(
                 plan.loop,
                 # Ray Train hands this configuration to each of its own actors: nothing of the user's is in it.
                 train_loop_config={"relay": self.relay},
@@ -130,7 +130,8 @@ class Group:
                 resizes=self.relay if plan.recoverable else None,
                 tidied=plan.tidied,
             )
-            self._trainer.start()
+            trainer.start()
+        self._trainer = trainer
 
     def wait(self) -> None:
         """Wait until the order has been carried out on every rank.

@@ -55,11 +55,9 @@ class Relay:
             done: number of the order that this rank has carried out, None for a worker that has just been started.
         """
         async with self._posted:
-            if done is not None:
-                self._idle[rank] = done
-                self._posted.notify_all()
             # One that has been started anew after a failure begins with what is not done.
-            last = self._done if done is None else done
+            last = self._idle[rank] = self._done if done is None else done
+            self._posted.notify_all()
             await self._posted.wait_for(lambda: self._closed or (self._post is not None and self._post.number > last))
             if self._post is None or self._post.number <= last:
                 return None
@@ -101,7 +99,9 @@ class Relay:
         self._received.clear()
         await self._events.put(delivery)
         await self._received.wait()
-        if self._post is not None:
+        # The last one is done when all ranks have left: a script's rank 0 may end before another one has asked for it,
+        # and when that one fails the script starts again.
+        if self._post is not None and not self._post.last:
             self._done = self._post.number
 
     async def received(self) -> None:

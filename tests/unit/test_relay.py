@@ -1,0 +1,73 @@
+"""Which order a worker is given, early or late, and after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from raytrainer.relay import Relay
+from raytrainer.wire import Delivery, Post
+
+# What is waited for comes at once, or never.
+NEVER_S = 10.0
+
+
+def order(number: int, last: bool) -> Post:
+    return Post(number, [], [], last)
+
+
+def with_a_relay(play: Callable[[Any], Awaitable[None]]) -> None:
+    # The actor's class, in this process.
+    asyncio.run(asyncio.wait_for(play(Relay.__ray_metadata__.modified_class()), NEVER_S))  # type: ignore[attr-defined]
+
+
+async def deliver(relay: Any) -> None:
+    """Rank 0 hands over what it has, and the driver takes it."""
+    delivering = asyncio.create_task(relay.deliver(Delivery([])))
+    assert [type(each) for each in await relay.drain(NEVER_S)] == [Delivery]
+    await relay.received()
+    await delivering
+
+
+def test_a_rank_that_comes_when_rank_0_has_ended_has_its_script_to_run() -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=True))
+        assert await relay.next_order(0, None) == order(0, last=True)
+        await deliver(relay)
+        assert await relay.next_order(1, None) == order(0, last=True)
+
+    with_a_relay(play)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_that_are_started_anew_do_not_do_again_what_was_delivered(rank: int) -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=False))
+        for each in (0, 1):
+            assert await relay.next_order(each, None) == order(0, last=False)
+        await deliver(relay)
+        # One of them has ended, the other one has died before it could say so; the driver waits for both.
+        driver = asyncio.create_task(relay.idle(0, 2))
+        asked = [asyncio.create_task(relay.next_order(1 - rank, 0))]
+        asked += [asyncio.create_task(relay.next_order(each, None)) for each in (0, 1)]
+        await driver
+        assert not any(each.done() for each in asked)
+        await relay.post(order(1, last=True))
+        assert await asyncio.gather(*asked) == [order(1, last=True)] * 3
+
+    with_a_relay(play)
+
+
+def test_what_was_not_delivered_is_begun_anew() -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=False))
+        for rank in (0, 1, 0, 1):
+            assert await relay.next_order(rank, None) == order(0, last=False)
+        await relay.close()
+        assert [await relay.next_order(rank, 0) for rank in (0, 1)] == [None, None]
+        assert await relay.idle(0, 2) == 2
+
+    with_a_relay(play)
