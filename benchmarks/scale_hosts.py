@@ -105,6 +105,8 @@ class _ActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
     def __init__(self, hosts: list[Any], kind: type) -> None:
         # Once in the object store, not once a trial.
         self._hosts, self._kind = hosts, ray.put(kind)
+        # A sweep on several nodes puts its folder's URI in; the hosts are on one machine, which has the folder.
+        self._default_options: dict[str, Any] = {"runtime_env": {}}
 
     def options(self, **options: Any) -> _ActorClass:
         return self

@@ -108,7 +108,9 @@ def _at(address: str) -> Autoscaler | None:
     if head == ray.get_runtime_context().get_node_id():
         found = look(port)
     else:
-        there = ray.remote(num_cpus=0, label_selector={"ray.io/node-id": head})(look)
+        # By default what a trial of a sweep starts has to run in the trial's place, which is on another node.
+        options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": "DEFAULT"}
+        there = ray.remote(**options, label_selector={"ray.io/node-id": head})(look)
         found = ray.get(there.remote(port))
     if found is None:
         return Autoscaler() if _reports(address) else None

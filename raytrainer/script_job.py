@@ -33,7 +33,9 @@ class ScriptJob:
         arguments: the script's own.
         scaling: Ray Train's scaling configuration; None for one worker a GPU of the cluster, else one CPU worker.
         run: Ray Train's run configuration.
+        directory: the folder the user started from.
         root: the folder that ``run`` sends to the workers; None where it sends none.
+        node: id of the node that has these folders as they are; None for this process's.
         storage: the run's folder; None where everything stays where the script writes it.
         loss_scale: ``auto``, ``transformers``, or None to leave it and tell the user.
         sinks: who is told what happens, on the driver.
@@ -49,7 +51,9 @@ class ScriptJob:
     arguments: list[str]
     scaling: ScalingConfig | None
     run: RunConfig
+    directory: str = field(default_factory=os.getcwd)
     root: str | None = None
+    node: str | None = None
     storage: Store | None = None
     loss_scale: str | None = None
     sinks: list[Sink] = field(default_factory=list)
@@ -86,9 +90,9 @@ class ScriptJob:
             target=self.target,
             module=self.module,
             arguments=self.arguments,
-            directory=os.getcwd(),
+            directory=self.directory,
             root=self.root,
-            node=ray.get_runtime_context().get_node_id(),
+            node=self.node or ray.get_runtime_context().get_node_id(),
             storage=self.storage,
             run=self.name,
             # What an earlier run has left belongs to the one that goes on with it.

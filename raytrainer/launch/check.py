@@ -17,6 +17,7 @@ from raytrainer.launch.fast import settled
 from raytrainer.launch.nodes import storage_row
 from raytrainer.launch.plan import Plan, job_of, plan
 from raytrainer.launch.rows import Row, failed, print_rows
+from raytrainer.launch.sending import send_code
 from raytrainer.run import Outcome
 from raytrainer.secrets import masked
 from raytrainer.tasks.inspection import Inspection, Inspector, Memory, Timing
@@ -77,7 +78,7 @@ def _rows(config: Trained, timed: bool, address: str | None) -> Iterator[Row]:
 
 def _worker_rows(planned: Plan, scaling: ScalingConfig, timed: bool) -> Iterator[Row]:
     job = dataclasses.replace(
-        job_of(planned, resume=False),
+        job_of(planned, False, send_code(planned.config)),
         action="inspect",
         call=shipping.Shipper().pack(((), {})),
         recovery=None,

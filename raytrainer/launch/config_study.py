@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -15,7 +15,7 @@ from raytrainer.checkpoints import parted
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Storage, Trained
 from raytrainer.launch.scaling import scaling_config
-from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.launch.sending import Sent
 from raytrainer.run import OF_MLFLOW, Work
 from raytrainer.script_job import ScriptJob
 from raytrainer.sweep.known import of_base
@@ -36,10 +36,16 @@ class ConfigStudy:
         sweep: the sweep's config.
         space: its search space.
         cache: where prepared data is kept, for all trials; None where the config's own function has the data.
+
+    Attributes:
+        sent: the folder with the code of the user's own, for other machines; None where all have it.
     """
+
+    sent: Sent | None = None
 
     def __init__(self, sweep: SweepLoaded, space: Space, cache: str | None) -> None:
         self._sweep, self._space, self._cache = sweep, space, cache
+        self._directory = os.getcwd()  # a trial's process may be elsewhere
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a trial trains with; the base as it is has no expressions in it."""
@@ -54,6 +60,10 @@ class ConfigStudy:
         if scaling is None:
             return ScalingConfig(use_gpu=ray.is_initialized() and cluster.default_scaling().use_gpu)
         return scaling
+
+    def apart(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether a trial has several workers, or one for a script, which wants a process of its own."""
+        return self.scaling(values).max_workers > 1 or isinstance(self._sweep.trial_config(values), Script)
 
     def planned(self, config: Trained, folder: str = "runs/trial", repeat: int = 0) -> Plan:
         """Work out what a trial's config comes to; starts nothing.
@@ -83,15 +93,46 @@ class ConfigStudy:
         """Return a trial's run."""
         config = self._sweep.trial_config(turn.values)
         if isinstance(config, Script):
-            return script_job(config, turn, self.scaling(turn.values), self.travelling)
+            return self._script_job(config, turn)
         from raytrainer.launch.fast import hasten
         from raytrainer.launch.plan import job_of
 
         scaling = self.scaling(turn.values)
         config, _ = hasten(config, scaling)
         planned = dataclasses.replace(self.planned(config, turn.folder.path, turn.repeat), scaling=scaling)
-        job = dataclasses.replace(job_of(planned, resume=False), travelling=self.travelling)
+        job = dataclasses.replace(job_of(planned, False, self.sent), travelling=self.travelling)
         return trial_job(job, turn)
+
+    def _script_job(self, config: Script, turn: Turn) -> ScriptJob:
+        """Return a trial's run of a script, which has the values among its arguments.
+
+        An ``--output_dir`` of the script's is the trial's own: trials that run at the same time would share it.
+        """
+        sent, arguments = self.sent, list(config.args)
+        if turn.folder.local and any(argument.partition("=")[0] == "--output_dir" for argument in arguments):
+            arguments += ["--output_dir", str(turn.folder.folder / "output")]
+        return ScriptJob(
+            target=os.path.join(self._directory, config.script),
+            module=False,
+            arguments=arguments,
+            scaling=self.scaling(turn.values),
+            run=RunConfig(
+                name=folder_name(turn.number),
+                storage_path=parted(turn.folder.path)[0],
+                storage_filesystem=turn.folder.filesystem,
+                logging_config=LoggingConfig(log_level="WARNING"),
+                worker_runtime_env=sent.runtime_env if sent else None,
+            ),
+            directory=self._directory,
+            root=sent.root if sent else None,
+            node=sent.node if sent else None,
+            storage=turn.folder,
+            travelling=self.travelling,
+            sinks=turn.sinks,
+            judge=turn.judge,
+            name=turn.run,
+            clone_of=turn.clone_of,
+        )
 
     @property
     def travelling(self) -> list[str]:
@@ -112,35 +153,3 @@ def trial_arguments(training: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     if repeat:
         arguments["seed"] = arguments.get("seed", 42) + repeat
     return arguments
-
-
-def script_job(config: Script, turn: Turn, scaling: ScalingConfig, travelling: Sequence[str]) -> ScriptJob:
-    """Return a trial's run of a script, which has the values among its arguments.
-
-    An ``--output_dir`` of the script's is the trial's own: trials that run at the same time would share it.
-    """
-    script = os.path.abspath(config.script)
-    root = folder_to_send(script)
-    arguments = list(config.args)
-    if turn.folder.local and any(argument.partition("=")[0] == "--output_dir" for argument in arguments):
-        arguments += ["--output_dir", str(turn.folder.folder / "output")]
-    return ScriptJob(
-        target=script,
-        module=False,
-        arguments=arguments,
-        scaling=scaling,
-        run=RunConfig(
-            name=folder_name(turn.number),
-            storage_path=parted(turn.folder.path)[0],
-            storage_filesystem=turn.folder.filesystem,
-            logging_config=LoggingConfig(log_level="WARNING"),
-            worker_runtime_env={"working_dir": send(root)} if root else None,
-        ),
-        root=root,
-        storage=turn.folder,
-        travelling=travelling,
-        sinks=turn.sinks,
-        judge=turn.judge,
-        name=turn.run,
-        clone_of=turn.clone_of,
-    )

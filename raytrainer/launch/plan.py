@@ -22,7 +22,7 @@ from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.keeping import keep
 from raytrainer.launch.scaling import scaling_config
-from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.launch.sending import Sent
 from raytrainer.launch.variables import unset
 from raytrainer.resuming import Recovery
 from raytrainer.run import OF_MLFLOW, Job
@@ -128,19 +128,20 @@ def mlflow_environment(config: Common) -> dict[str, str]:
     return {**os.environ, **{name: value for name, value in said.items() if value is not None}}
 
 
-def job_of(planned: Plan, resume: bool) -> Job:
+def job_of(planned: Plan, resume: bool, sent: Sent | None) -> Job:
     """Return the job that trains a config.
 
     Args:
         planned: the config.
         resume: whether to go on from the run's checkpoints.
+        sent: the folder with the modules of the user's own; None where all machines have them.
     """
     config, run, arguments, folder = planned.config, planned.run, planned.arguments, planned.folder
     factory: Any
     if isinstance(config, OwnTrainer):
         factory = OwnFactory(config, folder)
-        if (modules := folder_to_send(None)) is not None:
-            run = dataclasses.replace(run, worker_runtime_env={"working_dir": send(modules)})
+        if sent is not None:
+            run = dataclasses.replace(run, worker_runtime_env=sent.runtime_env)
     else:
         cache = config.data.cache or join(str(run.storage_path), "cache")  # type: ignore[attr-defined]  # a task has it
         factory = TaskFactory(config, folder, Store(on_this_machine(cache)))  # type: ignore[arg-type]  # it is a task

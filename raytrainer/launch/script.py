@@ -16,7 +16,7 @@ from raytrainer.errors import ArgumentsError, Interrupted, ScriptFailed, Trainin
 from raytrainer.launch.script_call import ScriptCall, problems
 from raytrainer.launch.script_records import Records, tracking_of
 from raytrainer.launch.script_sinks import Shown
-from raytrainer.launch.sending import folder_to_send, send
+from raytrainer.launch.sending import send_folder
 from raytrainer.progress import Progress
 from raytrainer.run import OF_MLFLOW, fit
 from raytrainer.script_job import ScriptJob
@@ -88,7 +88,7 @@ def _connect(call: ScriptCall) -> None:
 
 def _job(call: ScriptCall, scaling: ScalingConfig | None, scratch: str, records: Records) -> ScriptJob:
     script = call.script if call.module else os.path.abspath(call.script)
-    root = folder_to_send(None if call.module else script)
+    sent = send_folder(None if call.module else script)
     storage = records.storage
     return ScriptJob(
         target=script,
@@ -100,9 +100,10 @@ def _job(call: ScriptCall, scaling: ScalingConfig | None, scratch: str, records:
             storage_path=storage.path if storage else scratch,
             failure_config=FailureConfig(max_failures=call.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
-            worker_runtime_env={"working_dir": send(root)} if root else None,
+            worker_runtime_env=sent.runtime_env if sent else None,
         ),
-        root=root,
+        root=sent.root if sent else None,
+        node=sent.node if sent else None,
         storage=records.folder,
         loss_scale=call.loss_scale,
         travelling=[*call.env, *(OF_MLFLOW if records.target is not None else [])],

@@ -30,6 +30,7 @@ from raytrainer.launch.recording import describe, score
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
+from raytrainer.launch.sending import send_code
 from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
 from raytrainer.tracking import open_tracker
 from raytrainer.tracking_entry import Entry
@@ -79,7 +80,7 @@ def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address:
     tracker = open_tracker(planned.tracking, folder, again=True) if planned.tracking is not None else None
     if tracker is not None:
         describe(tracker, config, resolved)
-    job = replace(job_of(planned, resume), sinks=[_ConfigKeeper(folder, resolved)])
+    job = replace(job_of(planned, resume, send_code(config)), sinks=[_ConfigKeeper(folder, resolved)])
     try:
         outcome = watched_fit(job, tracker, folder)
     finally:

@@ -22,6 +22,7 @@ from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFail
 from raytrainer.launch.config_study import ConfigStudy
 from raytrainer.launch.plan import mlflow_environment
 from raytrainer.launch.script_records import Named
+from raytrainer.launch.sending import send_code
 from raytrainer.launch.train import train
 from raytrainer.launch.winner import BEST, best_config, export_model, refit_config, write_best
 from raytrainer.run_record import (
@@ -42,6 +43,7 @@ from raytrainer.sweep.schedulers import scheduler
 from raytrainer.sweep.searchers import searcher
 from raytrainer.sweep.space import Space
 from raytrainer.sweep.tracking import SweepTracking, tracked
+from raytrainer.sweep.wording import cause
 from raytrainer.tracking import Target, tracking_target
 from raytrainer.tracking_model import put_model
 
@@ -130,7 +132,9 @@ def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, add
     scheduling = scheduler(asked, space, longest, sweep.root)
     # Once before Ray is started, for what is wrong with it.
     searcher(asked, space, sweep.base, scheduling, 0, sweep.root)
-    concurrent, several = _connect(sweep, study, ends, address)
+    concurrent, apart = _connect(sweep, study, ends, address)
+    # Once, and not by each trial: the folder may be large, and a trial's machine need not have it.
+    study.sent = send_code(sweep.trial_config(study.complete(ends[0])))
     searching, sampled = searcher(asked, space, sweep.base, scheduling, concurrent or 0, sweep.root)
     ran = seconds_ran(folder, before) if before is not None else 0.0
     total = searching.total_samples if searching.total_samples < sys.maxsize else None
@@ -146,8 +150,9 @@ def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, add
         max_failures=asked.max_failures,
         keep=asked.keep,
         budget=Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience, before=ran),
-        several=several,
+        apart=apart,
         travelling=study.travelling,
+        code=study.sent.uri if study.sent else None,
         resume=before is not None,
     )
 
@@ -207,7 +212,7 @@ def _connect(
 
     Returns:
         How many trials run at a time, None where an autoscaler brings room and nobody knows how much; whether some have
-        several workers.
+        workers of their own, beside the trial's process.
     """
 
     def largest() -> ScalingConfig:
@@ -219,12 +224,12 @@ def _connect(
     scaling = largest()  # which may follow from the cluster
     if missing := cluster.check_supply(scaling, scaling.max_workers):
         print(missing, file=sys.stderr, flush=True)
-    several = scaling.max_workers > 1
+    apart = any(study.apart(study.complete(end)) for end in ends)
     room = cluster.room_for(scaling)
     if room is None:
-        return (asked if isinstance(asked, int) else None), several
+        return (asked if isinstance(asked, int) else None), apart
     trials = room // scaling.max_workers
-    return (min(asked, trials) if isinstance(asked, int) else trials), several
+    return (min(asked, trials) if isinstance(asked, int) else trials), apart
 
 
 def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:
@@ -273,8 +278,8 @@ def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], track
     results = read_results(folder)
     best = results.best
     if best is None:
-        first = next(iter(failures.values()), "no trial was evaluated").strip().splitlines()
-        raise TrainingFailed(f"no trial of {sweep.name} came to a result: {first[-1]} ({folder.path}/trials)")
+        why = cause(next(iter(failures.values()), "no trial was evaluated"))
+        raise TrainingFailed(f"no trial of {sweep.name} came to a result: {why} ({folder.path}/trials)")
     config = best_config(sweep, best)
     write_best(sweep, config, best, folder)
     model = export_model(best, folder)

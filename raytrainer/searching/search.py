@@ -119,8 +119,9 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
     if target is not None and target.run_name is None:
         target = dataclasses.replace(target, run_name=before.name)
     scaling, concurrent = _connect(scaling, options.max_concurrent_trials)
+    study = TrainerStudy(subject.job(), scaling, names, goals, asked.hp_name)
     sweep = Sweep(
-        study=TrainerStudy(subject.job(), scaling, names, goals, asked.hp_name),
+        study=study,
         folder=before.folder,
         record=record,
         space={},
@@ -131,7 +132,7 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
         max_failures=_max_failures(options, subject.run, scaling),
         keep=sys.maxsize if options.kept is None else options.kept,
         budget=Budget(options.seconds, before=before.seconds),
-        several=scaling.max_workers > 1,
+        apart=study.apart({}),
         callbacks=options.callbacks or (),
         stop=options.stopper,
         resume=before.record is not None,

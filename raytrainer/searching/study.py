@@ -53,6 +53,10 @@ class TrainerStudy:
         """Return the workers of every trial."""
         return self._scaling
 
+    def apart(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether a trial has several workers."""
+        return self._scaling.max_workers > 1
+
     def work(self, turn: Turn) -> Job:
         """Return a trial's run.
 

@@ -18,6 +18,7 @@ from raytrainer.sweep.record_files import trial_checkpoints, trial_folder
 from raytrainer.sweep.report import PAGE, page
 from raytrainer.sweep.results import Ranked, Results
 from raytrainer.sweep.tables import print_results, rows, write_results
+from raytrainer.sweep.wording import cause
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def best_runs(folder: Store, goals: Goals, errors: Mapping[int, str]) -> BestRun
     if all(importlib.util.find_spec(name) for name in ("optuna", "plotly")):
         folder.write(PAGE, page(results, time.time()).encode())
     if results.best is None:
-        first = next(iter(errors.values()), "no trial was evaluated").strip().splitlines()
-        raise TrainingFailed(f"no trial came to a result: {first[-1]} ({folder.shown})")
+        why = cause(next(iter(errors.values()), "no trial was evaluated"))
+        raise TrainingFailed(f"no trial came to a result: {why} ({folder.shown})")
     print_results(results)
     print(f"search: {folder.shown}")
     if errors:

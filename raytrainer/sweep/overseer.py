@@ -29,6 +29,7 @@ from raytrainer.sweep.suggestions import GROUP
 from raytrainer.sweep.telling import Lead, TrialEnded
 from raytrainer.sweep.trial import POINTER, WARNINGS
 from raytrainer.sweep.view import Row, View
+from raytrainer.sweep.wording import cause
 
 # Seconds between two looks for what dead trials have left, where trials have workers of their own.
 _CLEAN_EVERY_S = 2.0
@@ -46,7 +47,7 @@ class Overseer(Callback):
         complete: makes of what was sampled what a trial trains with.
         scheduler: its name, the reason why a trial is stopped early.
         gpus: of a trial's workers together, by its values.
-        several: whether trials have workers of their own, which may outlive them.
+        apart: whether trials have workers of their own, which may outlive them.
         lent: returns the paths of Ray Tune's checkpoints that the scheduler may yet give to another trial.
         tell: is told of each trial's end, and who leads; returns at once.
     """
@@ -61,13 +62,13 @@ class Overseer(Callback):
         complete: Callable[[Mapping[str, Any]], dict[str, Any]],
         scheduler: str,
         gpus: Callable[[Mapping[str, Any]], float],
-        several: bool,
+        apart: bool,
         lent: Callable[[], set[str]] = set,
         tell: Callable[[object], None] = lambda _: None,
     ) -> None:
         self._folder, self._metric, self._standings = folder, metric, standings
         self._budget, self._view, self._complete = budget, view, complete
-        self._scheduler, self._gpus, self._several = scheduler, gpus, several
+        self._scheduler, self._gpus, self._apart = scheduler, gpus, apart
         self._lent, self._pointers = lent, dict[str, Stored | None]()
         self._tell = tell
         self._lead: tuple[int, float | None] = (0, None)
@@ -75,6 +76,8 @@ class Overseer(Callback):
         self._asked: set[Stored] = set()
         self._unneeded: set[Stored] = set()
         self._untidy: set[int] = set()
+        self._open: list[Trial] = []
+        self._met = 0
         self._deleting = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-retention")
         self._cleaned = time.monotonic()
         self.failures: dict[int, str] = {}
@@ -92,7 +95,7 @@ class Overseer(Callback):
                 continue
             row = Row(number, {}, record.values, trial.state, step, record.max_steps)
             row.score, row.seconds = counted.values[0], record.seconds
-            self._view.rows[number] = row
+            self._view.add(row)
             if self._standings.counts(number, counted.values[0], True, record.group):
                 for step in trial.checkpoints:
                     best = step == counted.evaluation.step
@@ -103,8 +106,7 @@ class Overseer(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # Averages over the last results that nobody asks for: 20 kB a trial, for ever.
         trial.run_metadata._n_steps = ()  # type: ignore[assignment]  # it is annotated as one number
-        self._row(trial).state = "running"
-        self._view.refresh()
+        self._view.move(self._row(trial), "running")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -112,7 +114,8 @@ class Overseer(Callback):
         for text in result.pop(WARNINGS, ()):
             self._view.say(text, warning=True)
         row = self._row(trial)
-        row.state, row.step, row.max_steps = "running", result["step"], result["max_steps"]
+        self._view.move(row, "running")
+        row.step, row.max_steps = result["step"], result["max_steps"]
         row.score, row.seconds = result.get(self._metric), result["seconds"]
         self._budget.spent[row.number] = row.seconds * self._gpus(row.values)
         self._budget.worked = True
@@ -147,12 +150,14 @@ class Overseer(Callback):
         self._end(row, End("failed", error=error[-4000:]))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._view.refresh()
         if self._unneeded or self._untidy:
-            waiting = [trial.checkpoint for trial in trials if not trial.is_finished()]
+            # Of thousands of trials few are open, and Ray Tune's list only grows.
+            self._open = [trial for trial in (*self._open, *trials[self._met :]) if not trial.is_finished()]
+            self._met = len(trials)
+            waiting = [trial.checkpoint for trial in self._open]
             paths = self._lent() | {checkpoint.path for checkpoint in waiting if checkpoint is not None}
             self._delete({stored for path in paths if (stored := self._stored_at(path)) is not None})
-        if self._several and time.monotonic() - self._cleaned > _CLEAN_EVERY_S:
+        if self._apart and time.monotonic() - self._cleaned > _CLEAN_EVERY_S:
             self._cleaned = time.monotonic()
             free_slots_of_the_dead()
 
@@ -167,36 +172,34 @@ class Overseer(Callback):
             self._unneeded.update(self._standings.over())
             self._delete(set())
         self._deleting.shutdown()
-        if self._several:
+        if self._apart:
             free_slots_of_the_dead()
         self._view.close()
 
     def _row(self, trial: Trial) -> Row:
         number = int(posixpath.basename(trial.storage.trial_fs_path))  # type: ignore[union-attr]  # Ray Tune set it
-        row = self._view.rows.setdefault(number, Row(number, {}, {}))
+        row = self._view.row(number)
         if row.sampled is not trial.config or not row.values:
             row.sampled, row.values = trial.config, self._complete(trial.config)
         return row
 
     def _end(self, row: Row, end: End) -> None:
-        row.state = end.state
+        self._view.move(row, end.state)
         patiently(lambda: write_end(self._folder, row.number, end), lambda text: self._view.say(text, warning=True))
         if end.state != "interrupted":
             ahead = self._standings.best() == row.number
             self._budget.without_better = 0 if ahead else self._budget.without_better + 1
             self._unneeded.update(self._standings.ended(row.number))
             self._untidy.add(row.number)
-        last = (end.error or "").splitlines()[-1:]
-        self._view.ended(row, end.reason or (last[0] if last else None))
+        self._view.ended(row, end.reason or cause(end.error or "") or None)
         self._earlier.pop(row.number, None)
         self._tell(TrialEnded(row.number, end, row.step, row.values))
         self._tell_lead()
 
     def _leading(self) -> tuple[int, float | None]:
         """Return how many trials are over, and the best score."""
-        over = sum(row.state in ("finished", "stopped", "failed") for row in self._view.rows.values())
         best = self._standings.best()
-        return over, None if best is None else self._standings.scores[best]
+        return self._view.over, None if best is None else self._standings.scores[best]
 
     def _tell_lead(self) -> None:
         lead = self._leading()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from raytrainer.checkpoints import Store
@@ -83,7 +84,7 @@ class Results:
         first = self.ranked[0] if self.ranked else None
         return first if first is not None and first.score.measured and first.trial.state not in FAILED else None
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """All keys that were swept, in the order of the search space."""
         used = {key: None for ranked in sorted(self.ranked, key=lambda r: r.number) for key in ranked.values}

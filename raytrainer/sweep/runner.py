@@ -70,10 +70,11 @@ class Sweep:
         max_failures: how often a trial goes on after a failure.
         keep: of how many trials a checkpoint stays, the best ones'.
         budget: when there is enough.
-        several: whether a trial may have several workers.
+        apart: whether trials may have workers of their own, beside their processes.
         callbacks: Ray Tune's, which are told what the overseer is told, after it.
         stop: ends single trials, or all, beside the budget; None for nothing.
         travelling: names of more variables that the trials get of this environment; ``X_*`` for all that begin so.
+        code: the URI of a folder that Ray brings to the trials' processes; None where all machines have what they need.
         resume: whether to go on with what is in the folder.
         tracking: records it in MLflow, None for nowhere.
     """
@@ -89,10 +90,11 @@ class Sweep:
     max_failures: int
     keep: int
     budget: Budget
-    several: bool
+    apart: bool
     callbacks: Sequence[Callback] = ()
     stop: Stopper | None = None
     travelling: Sequence[str] = ()
+    code: str | None = None
     resume: bool = False
     tracking: SweepTracking | None = None
 
@@ -129,7 +131,7 @@ def _run(sweep: Sweep, record: SweepRecord, post: Any) -> dict[int, str]:
         complete=sweep.study.complete,
         scheduler=next(iter(record.scheduler), "fifo"),
         gpus=lambda values: gpus(sweep.study.scaling(values)),
-        several=sweep.several,
+        apart=sweep.apart,
         lent=sweep.scheduler.base.checkpoints if isinstance(sweep.scheduler.base, Population) else set,
         tell=teller(post),
     )
@@ -161,7 +163,7 @@ def _tune(sweep: Sweep, overseer: Overseer, post: Any) -> bool:
     """Run Ray Tune's loop, and tell whether Ctrl-C or SIGTERM ended it."""
     here = travelling_variables(sweep.travelling), os.getcwd(), [os.path.abspath(folder) for folder in sys.path]
     settings = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
-    with environment(settings), quiet_ray(), _keys_stay(), _interrupts() as interrupted:
+    with environment(settings), quiet_ray(), _keys_stay(), _brought(sweep.code), _interrupts() as interrupted:
         tune.run(
             trial_class(sweep.study, sweep.folder, here, post),
             name="trials",
@@ -174,7 +176,7 @@ def _tune(sweep: Sweep, overseer: Overseer, post: Any) -> bool:
             max_failures=sweep.max_failures,
             callbacks=[overseer, *sweep.callbacks],
             # A process that is kept for the next trial would keep the workers of the one before.
-            reuse_actors=not sweep.several,
+            reuse_actors=not sweep.apart,
             raise_on_failed_trial=False,
             trial_dirname_creator=_folder_of,
             resume="AUTO+ERRORED" if sweep.resume else None,
@@ -209,6 +211,29 @@ def _keys_stay() -> Iterator[None]:
         yield
     finally:
         class_cache.ENV_VARS_TO_PROPAGATE.update(names)
+
+
+@contextlib.contextmanager
+def _brought(code: str | None) -> Iterator[None]:
+    """Have Ray bring a folder to the trials that are made inside the block: Ray Tune has no setting for it.
+
+    Args:
+        code: its URI; None for none.
+    """
+    cache: Any = class_cache._ActorClassCache
+    get = cache.get
+
+    def get_with_folder(self: Any, trainable: type) -> Any:
+        made = get(self, trainable)
+        if code is not None:
+            made._default_options["runtime_env"]["working_dir"] = code
+        return made
+
+    cache.get = get_with_folder
+    try:
+        yield
+    finally:
+        cache.get = get
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,22 @@ class Stored:
     step: int
 
 
+class _Run(NamedTuple):
+    """A trial of a configuration; the least is the best."""
+
+    badness: float
+    number: int
+
+
+class _Place(NamedTuple):
+    """Where a configuration stands; the least is ahead. Of equals the smaller number."""
+
+    missing: int
+    badness: float
+    number: int
+    group: int
+
+
 @dataclass
 class Standings:
     """Driver: the trials' scores, and the checkpoints that are kept for them.
@@ -29,6 +47,8 @@ class Standings:
         scope: ``last``: a trial's last evaluation is its score; ``best``: its best one.
         keep: how many trials' checkpoints stay, the best ones'; of repeats of one configuration the best run's.
         repeats: how many trials a configuration has.
+
+    Attributes:
         scores: each trial's so far, by number; none for a trial that has no evaluation that counts.
     """
 
@@ -36,8 +56,10 @@ class Standings:
     scope: str
     keep: int
     repeats: int = 1
-    scores: dict[int, float] = field(default_factory=dict)
-    _groups: dict[int, int] = field(default_factory=dict)
+    scores: dict[int, float] = field(init=False, default_factory=dict)
+    # Kept in order, both: a sweep of thousands of trials cannot sort them all at every evaluation.
+    _runs: dict[int, list[_Run]] = field(default_factory=dict)
+    _ranking: list[_Place] = field(default_factory=list)
     _kept: dict[int, Stored] = field(default_factory=dict)
     _newest: dict[int, list[Stored]] = field(default_factory=dict)
     _stored: set[Stored] = field(default_factory=set)
@@ -60,8 +82,8 @@ class Standings:
         before = self.scores.get(number)
         if self.scope == "best" and before is not None and not self.better(score, before):
             return False
+        self._rank(_Run(self._badness(score), number), -number if group is None else group)
         self.scores[number] = score
-        self._groups[number] = -number if group is None else group
         return self.keep > 0 and number in self._to_keep()
 
     def better(self, score: float, other: float) -> bool:
@@ -70,32 +92,36 @@ class Standings:
 
     def best(self) -> int | None:
         """Return the number of the trial that is ahead, None before any counts."""
-        return next((members[0] for members in self._ranked()), None)
+        return self._best_of(self._ranking[0]) if self._ranking else None
 
-    def _ranked(self) -> list[list[int]]:
-        """Return the configurations' trials, best first, in the order that the results have.
+    def _badness(self, score: float) -> float:
+        return -score if self.mode == "max" else score
 
-        A configuration's place is its mean's, and those with fewer runs stand behind; of equals the smaller number.
-        """
-        sign = -1 if self.mode == "max" else 1
-        groups: dict[int, list[int]] = {}
-        for number in sorted(self.scores, key=lambda number: (sign * self.scores[number], number)):
-            groups.setdefault(self._groups[number], []).append(number)
+    def _rank(self, run: _Run, group: int) -> None:
+        """Put a run, and the configuration it is of, in its place; in the order that the results have."""
+        runs = self._runs.setdefault(group, [])
+        if runs:
+            del self._ranking[bisect.bisect_left(self._ranking, self._place(group))]
+        if run.number in self.scores:
+            runs.remove(_Run(self._badness(self.scores[run.number]), run.number))
+        bisect.insort(runs, run)
+        bisect.insort(self._ranking, self._place(group))
 
-        def place(members: list[int]) -> tuple[int, float, int]:
-            mean = statistics.fmean(self.scores[number] for number in members)
-            return self._missing(members), sign * mean, min(members)
+    def _place(self, group: int) -> _Place:
+        """Return where a configuration stands: by its mean, and behind where it has fewer runs than it will."""
+        runs = self._runs[group]
+        missing = max(0, self.repeats - len(runs)) if group >= 0 else 0
+        return _Place(missing, statistics.fmean(run.badness for run in runs), min(run.number for run in runs), group)
 
-        return sorted(groups.values(), key=place)
-
-    def _missing(self, members: list[int]) -> int:
-        return max(0, self.repeats - len(members)) if self._groups[members[0]] >= 0 else 0
+    def _best_of(self, place: _Place) -> int:
+        return self._runs[place.group][0].number
 
     def _to_keep(self) -> set[int]:
         """Return the trials whose checkpoints stay: the best ones', and those of configurations that may yet win."""
-        ranked = self._ranked()
-        ahead = {members[0] for members in ranked[: self.keep]}
-        return ahead if self._over else ahead | {members[0] for members in ranked if self._missing(members)}
+        ahead = self._ranking[: self.keep]
+        if not self._over:
+            ahead += self._ranking[bisect.bisect_left(self._ranking, 1, key=lambda place: place.missing) :]
+        return {self._best_of(place) for place in ahead}
 
     def stored(self, checkpoint: Stored, best: bool) -> list[Stored]:
         """Take a new checkpoint into account.

@@ -57,6 +57,9 @@ class Study(Protocol):
     def scaling(self, values: Mapping[str, Any]) -> ScalingConfig:
         """Return the workers that a trial asks for; imports nothing heavy."""
 
+    def apart(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether a trial's training has workers of its own, or is done in the trial's process."""
+
     def work(self, turn: Turn) -> Work:
         """Return the run, which reports each evaluation to the turn's judge.
 

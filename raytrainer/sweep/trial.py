@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import ray
 from ray import cloudpickle, tune
@@ -42,7 +42,8 @@ class SweepTrial(tune.Trainable):
     """Trial's process: each step is the training up to its next evaluation.
 
     Ray Tune asks for a checkpoint only where its scheduler wants one or the sweep keeps it; it is saved then, while the
-    training stands at its evaluation. A training of one worker runs in this process, one of several on Ray Train's.
+    training stands at its evaluation. A training of one worker runs in this process, one of several, or of a script,
+    on Ray Train's.
 
     Attributes:
         study: the study, pickled, in the object store.
@@ -158,7 +159,7 @@ class SweepTrial(tune.Trainable):
             judge=judge,
         )
         work = self._study.work(turn)
-        return run_here(work) if isinstance(work, Job) and scaling.max_workers == 1 else fit(work, tidied=True)
+        return fit(work, tidied=True) if self._study.apart(self._values) else run_here(cast("Job", work))
 
     def _result(self, said: Evaluated | Over) -> dict[str, Any]:
         if self._teller is not None:
@@ -217,8 +218,9 @@ def trial_class(
 
 def request(study: Study, config: dict[str, Any]) -> PlacementGroupFactory:
     """Return what a trial's process asks for: what its one worker needs, or, where others do the work, memory."""
-    scaling = study.scaling(study.complete(config))
-    if scaling.max_workers > 1:
+    values = study.complete(config)
+    scaling = study.scaling(values)
+    if study.apart(values):
         # Memory, because every node has it: the workers ask for CPUs and GPUs themselves, all at once.
         return PlacementGroupFactory([{"memory": 2.0**28}])
     asked = {name: amount for name, amount in scaling._resources_per_worker_not_none.items() if amount}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,7 +29,7 @@ class Row:
         number: the trial's.
         sampled: what was drawn for it, as Ray Tune has it.
         values: what it trains with.
-        state: ``waiting``, ``running``, ``paused``, ``finished``, ``stopped`` or ``failed``.
+        state: ``waiting``, ``running``, ``paused``, ``finished``, ``stopped`` or ``failed``; View.move changes it.
         step: optimizer steps done.
         max_steps: in all.
         score: its newest evaluation's metric, None before.
@@ -55,6 +57,9 @@ class View:
         limit: seconds that the sweep may take, None without limit.
         stream: where to, stderr by default.
         clock: seconds, never going back.
+
+    Attributes:
+        rows: by the trial's number.
     """
 
     metric: str
@@ -63,10 +68,12 @@ class View:
     limit: float | None = None
     stream: TextIO | None = None
     clock: Callable[[], float] = time.monotonic
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, Row] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._began = self.clock()
+        # Counted as they come: thousands of rows are not gone through at every evaluation.
+        self._states: Counter[str] = Counter()
         stream = self.stream or sys.stderr
         self._screen: Screen = (
             _Table(stream, self._line, self._table, self.clock)
@@ -74,6 +81,28 @@ class View:
             else PlainScreen(stream, self.clock, interval=5.0)
         )
         self._notes: set[str] = set()
+
+    @property
+    def over(self) -> int:
+        """How many trials have ended."""
+        return sum(self._states[state] for state in ("finished", "stopped", "failed"))
+
+    def row(self, number: int) -> Row:
+        """Return a trial's row, a new one where there is none."""
+        if number not in self.rows:
+            self.add(Row(number, {}, {}))
+        return self.rows[number]
+
+    def add(self, row: Row) -> None:
+        """Take in a trial's row."""
+        self.rows[row.number] = row
+        self._states[row.state] += 1
+
+    def move(self, row: Row, state: str) -> None:
+        """Put a trial's row into another state."""
+        self._states[row.state] -= 1
+        self._states[state] += 1
+        row.state = state
 
     def evaluated(self, row: Row) -> None:
         """Show a trial's new evaluation."""
@@ -96,20 +125,13 @@ class View:
             self._notes.add(text)
             self._screen.say(text, warning)
 
-    def refresh(self) -> None:
-        """Draw again; for a table that shows the time."""
-        if isinstance(self._screen, _Table):
-            self._screen.show("")
-
     def close(self) -> None:
         """Leave the stream as it was found."""
         self._screen.stop()
 
     def _line(self) -> str:
-        states = [row.state for row in self.rows.values()]
-        over = sum(state in ("finished", "stopped", "failed") for state in states)
-        parts = [f"{over} of {self.total} trials" if self.total else f"{over} trials"]
-        parts.append(f"{states.count('running')} running")
+        parts = [f"{self.over} of {self.total} trials" if self.total else f"{self.over} trials"]
+        parts.append(f"{self._states['running']} running")
         if (best := self.best()) is not None and best in self.rows:
             parts.append(f"best {self.metric} {_number(self.rows[best].score)} (trial {best})")
         elapsed = self.clock() - self._began
@@ -119,16 +141,16 @@ class View:
     def _table(self) -> RenderableType:
         from rich.table import Table
 
-        keys = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))[:_FEW]
+        # Those that run, then those that ended last. Drawn on a thread of its own, so from a copy.
+        rows = heapq.nsmallest(_ROWS, list(self.rows.values()), key=_order)
+        keys = list(dict.fromkeys(name for row in rows for name in row.values))[:_FEW]
         table = Table(box=None, pad_edge=False)
         for title in ("trial", "state", "step", self.metric, "time"):
             table.add_column(title, justify="right" if title in ("trial", "step", self.metric, "time") else "left")
         for key in keys:
             table.add_column(_short(key), justify="right")
         best = self.best()
-        # Those that run, then those that ended last.
-        order = sorted(self.rows.values(), key=lambda row: (row.state not in ("running", "paused"), -row.number))
-        for row in order[:_ROWS]:
+        for row in rows:
             step = f"{row.step}/{row.max_steps}" if row.max_steps else ""
             cells = [str(row.number), row.state, step, _number(row.score), duration(row.seconds)]
             cells += [_number(row.values.get(key)) for key in keys]
@@ -149,10 +171,17 @@ class _Table(LiveScreen):
         self._table = table
         super().__init__(stream, line, lambda: None, clock)
 
+    def show(self, line: str) -> None:
+        """Nothing: it is drawn anew four times a second, which is enough for thousands of evaluations."""
+
     def _render(self) -> RenderableType:
         from rich.console import Group
 
         return Group(self._table(), super()._render())
+
+
+def _order(row: Row) -> tuple[bool, int]:
+    return row.state not in ("running", "paused"), -row.number
 
 
 def _number(value: Any) -> str:

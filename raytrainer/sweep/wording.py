@@ -13,6 +13,12 @@ NOTHING = "-"
 """What stands where there is no number."""
 
 
+def cause(error: str) -> str:
+    """Return the line of a trial's error that says what went wrong: below it may be what to write instead, indented."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    return ([line for line in lines if not line[0].isspace()] or lines or [""])[-1].strip()
+
+
 def number(value: float, digits: int = 4) -> str:
     """Spell a number with the digits that a reader can use."""
     if not math.isfinite(value):

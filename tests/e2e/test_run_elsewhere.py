@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from raytrainer.checkpoints import Store
+from raytrainer.sweep.record_files import read_trials
 from tests.e2e.test_run import raytrainer_run
+from tests.e2e.words import ROOT, command_line
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -26,10 +32,11 @@ open("made-here", "w").close()
 """
 
 
-def ray_start(*options: str, hide: Path | None = None) -> subprocess.Popen[bytes]:
+def ray_start(*options: str, hide: Sequence[Path] = ()) -> subprocess.Popen[bytes]:
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *options]
-    if hide is not None:
-        command = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {hide} && exec "$@"', "sh", *command]
+    if hide:
+        mounts = "".join(f"mount -t tmpfs none {path} && " for path in hide)
+        command = ["unshare", "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh", *command]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -60,7 +67,9 @@ def elsewhere(project: Path) -> Iterator[str]:
     started = [ray_start(*head)]
     try:
         _until_it_listens(port)
-        started.append(ray_start(f"--address={address}", "--num-cpus=2", hide=project))
+        # Ray unpacks here what it brings to a machine, and deletes what is there: two nodes cannot share it.
+        brought = Path("/tmp/ray/session_latest/runtime_resources").resolve()
+        started.append(ray_start(f"--address={address}", "--num-cpus=2", hide=[project, brought]))
         _until_it_has_slots(address)
         yield address
     finally:
@@ -104,4 +113,64 @@ def test_a_script_and_its_modules_reach_another_machine(project: Path, elsewhere
     (project / "start").mkdir()
     done = raytrainer_run("-n2", "--address", elsewhere, "../script.py", cwd=project / "start")
     assert done.stdout == "beside part words False\n"
+    assert not (project / "made-here").exists()
+
+
+OWN = """
+import beside
+import torch
+from transformers import Trainer
+
+
+class Line(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, labels=None):
+        y = self.slope * x
+        return ((y - labels) ** 2).mean(), y
+
+
+def build(arguments):
+    data = [{"x": torch.tensor([i / 8.0]), "labels": torch.tensor([i / 4.0])} for i in range(16)]
+    return Trainer(Line(), arguments, train_dataset=data, eval_dataset=data)
+"""
+AS_A_SCRIPT = """
+from own import build
+from transformers import HfArgumentParser, TrainingArguments
+
+(arguments,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses()
+build(arguments).train()
+open("made-here", "w").close()
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("of", ["trainer", "script"])
+def test_the_trials_of_a_sweep_have_the_users_modules_on_another_machine(
+    of: str, workers: int, project: Path, elsewhere: str, tmp_path: Path
+) -> None:
+    (project / "own.py").write_text(OWN)
+    (project / "as_a_script.py").write_text(AS_A_SCRIPT)
+    training = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "no"}
+    flags = [f"--{name}={value}" for name, value in training.items()]
+    what: dict[str, dict[str, Any]] = {"trainer": {"trainer": "own:build", "training": training}}
+    what["script"] = {"script": "as_a_script.py", "args": [*flags, "--output_dir=out"]}
+    sweep = {
+        "name": "sweep",
+        **what[of],
+        "mlflow": None,
+        "run": {"storage_path": str(tmp_path / "runs")},
+        "scaling": {"num_workers": workers},
+        "search_space": {"training.learning_rate": {"grid": [1e-2, 1e-1]}},
+        "tune": {"metric": "eval_loss", "mode": "min"},
+    }
+    (project / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": elsewhere}
+    command = command_line("tune", "sweep.yaml")
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = read_trials(Store(str(tmp_path / "runs" / "sweep")))
+    assert [(trial.state, trial.record.workers) for trial in trials] == [("finished", workers)] * 2
     assert not (project / "made-here").exists()

@@ -12,7 +12,8 @@ from mlflow.entities import Run
 
 from tests.e2e.test_interrupt import Program
 from tests.e2e.words import command_line, environment, write_words
-from tests.unit.test_tracking import empty_database, until
+from tests.unit.test_tracking import empty_database
+from tests.waiting import until
 
 __all__ = ["empty_database"]
 

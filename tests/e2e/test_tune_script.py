@@ -30,7 +30,8 @@ def sweep_of(data: Path) -> dict[str, Any]:
         "script": str(SCRIPTS / "run_glue.py"),
         "args": flags,
         "mlflow": None,
-        "scaling": {"num_workers": 1},
+        # Two trials at a time have all that the cluster has.
+        "scaling": {"num_workers": 1, "resources_per_worker": {"CPU": 2}},
         "search_space": {"training.learning_rate": {"loguniform": [1e-4, 1e-1]}},
         "tune": {
             "metric": "eval_loss",

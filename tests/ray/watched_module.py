@@ -81,7 +81,10 @@ class Holder(TrainerCallback):
 
 
 class Killer(TrainerCallback):
-    """Worker: kills its process in a step, once, when the last save is complete: saves go on in the background."""
+    """Worker: kills its process in a step, once, when the last save is complete: saves go on in the background.
+
+    Before the first save it raises, every time.
+    """
 
     def __init__(self, folder: Path, step: int, rank: int) -> None:
         self._mark, self._step, self._rank = folder / "killed", step, rank
@@ -89,6 +92,8 @@ class Killer(TrainerCallback):
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self._step and args.process_index == self._rank and not self._mark.exists():
             saved = int(self._step // args.save_steps * args.save_steps)
+            if not saved:
+                raise RuntimeError("ended by the test")
             until((Path(str(args.output_dir)) / f"checkpoints/checkpoint-{saved}/manifest.json").exists, "the save")
             self._mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -29,6 +29,7 @@ class TuneTrial:
 
     def __post_init__(self) -> None:
         self.config = {"training.learning_rate": self.number / 1000}
+        self.run_metadata = SimpleNamespace()
         self.storage = SimpleNamespace(trial_fs_path=str(self.folder / "trials" / f"{self.number:05d}"))
 
     def is_finished(self) -> bool:
@@ -49,15 +50,19 @@ class TuneTrial:
 class Sweep:
     """A driver, and its trials as Ray Tune has them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stream: io.StringIO | None = None) -> None:
         self.folder, self.lent = folder, set[str]()
         self.trials = [TuneTrial(folder, number) for number in (1, 2)]
         standings = Standings("min", "last", keep=0)
-        view = View("eval_loss", 2, standings.best, stream=io.StringIO())
+        self.view = View("eval_loss", 2, standings.best, stream=stream or io.StringIO())
         self.overseer = Overseer(
-            *(Store(str(folder)), "eval_loss", standings, Budget(), view, dict, "pbt", lambda values: 0.0, False),
+            *(Store(str(folder)), "eval_loss", standings, Budget(), self.view, dict, "pbt", lambda values: 0.0, False),
             lent=lambda: self.lent,
         )
+
+    def starts(self, number: int) -> None:
+        trial: Any = self.trials[number - 1]
+        self.overseer.on_trial_start(0, [], trial)
 
     def reaches(self, number: int, step: int, count: int) -> None:
         trial: Any = self.trials[number - 1]
@@ -75,9 +80,9 @@ class Sweep:
     def turn(self) -> None:
         self.overseer.on_step_end(0, self.trials)
 
-    def left(self, wanted: list[str]) -> list[str]:
-        """Return the first trial's checkpoints once they are those, or after a while."""
-        folder, until = self.folder / "trials" / "00001" / "checkpoints", time.monotonic() + 5
+    def left(self, wanted: list[str], number: int = 1) -> list[str]:
+        """Return a trial's checkpoints once they are those, or after a while."""
+        folder, until = self.folder / "trials" / f"{number:05d}" / "checkpoints", time.monotonic() + 5
         while (found := sorted(path.name for path in folder.iterdir())) != wanted and time.monotonic() < until:
             time.sleep(0.01)
         return found
@@ -109,3 +114,34 @@ def test_what_the_scheduler_may_yet_give_away_stays(tmp_path: Path) -> None:
     sweep.lent = set()
     sweep.turn()
     assert sweep.left(["checkpoint-20", "checkpoint-24"]) == ["checkpoint-20", "checkpoint-24"]
+
+
+def test_trials_that_come_later_are_looked_after_too_and_those_that_ended_no_more(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.reaches(1, 8, 0)
+    sweep.ends(1)
+    assert sweep.left([]) == []
+    third = TuneTrial(tmp_path, 3)
+    sweep.trials.append(third)
+    for count, step in enumerate((8, 16, 20, 24)):
+        sweep.reaches(3, step, count)
+        if step == 8:
+            waits = TuneTrial(tmp_path, 4, third.checkpoint)
+            sweep.trials.append(waits)
+    assert sweep.left(["checkpoint-20", "checkpoint-24", "checkpoint-8"], 3)[-1] == "checkpoint-8"
+    waits.over = True
+    sweep.turn()
+    assert sweep.left(["checkpoint-20", "checkpoint-24"], 3) == ["checkpoint-20", "checkpoint-24"]
+    sweep.overseer.finish("stopped", None)
+
+
+def test_the_line_counts_what_runs_and_what_has_ended(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    sweep = Sweep(tmp_path, stream)
+    for number in (1, 2):
+        sweep.starts(number)
+    sweep.reaches(1, 8, 0)
+    assert "0 of 2 trials, 2 running" in stream.getvalue()
+    sweep.ends(1)
+    sweep.overseer.finish("stopped", "time")
+    assert sweep.view.over == 2 and "0 running" in sweep.view._line()

@@ -10,6 +10,7 @@ import random
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,9 +21,9 @@ from raytrainer.sweep.records import Change, End, Evaluation, SweepRecord, Trial
 from raytrainer.sweep.results import Results, read_results, results_of
 from raytrainer.sweep.scores import fronts, score, values_at
 from raytrainer.sweep.spending import best_so_far, savings, trained_steps
-from raytrainer.sweep.tables import print_results, write_results
+from raytrainer.sweep.tables import print_results, rows, write_results
 from raytrainer.sweep.verdicts import against_default, against_random, best_of, equal_draws, least_margin
-from raytrainer.sweep.wording import duration, folded, number, numbers, short_names, value_text
+from raytrainer.sweep.wording import cause, duration, folded, number, numbers, short_names, value_text
 from tests.unit import sweep_records
 from tests.unit.sweep_records import BATCH, FINISHED, RATE, Made, sweep, trial
 
@@ -503,3 +504,34 @@ def test_values_and_names_are_spelt() -> None:
     assert [value_text(v) for v in (0.5, 3, "x", None, True, [1, 2])] == ["0.5", "3", "x", "null", "true", "[1, 2]"]
     assert short_names(["training.seed", "data.seed", "model.r"]) == ["training.seed", "data.seed", "r"]
     assert folded("per_device_train_batch_size") == "per_device_\ntrain_batch_\nsize"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("ValueError: no", "ValueError: no"),
+        ('Traceback\n  File "a.py", line 1\nValueError: no\n', "ValueError: no"),
+        (
+            "ArgumentsError: trainer = 'own:build': there is no module own\n  Instead: one\n",
+            "ArgumentsError: trainer = 'own:build': there is no module own",
+        ),
+        ("  indented", "indented"),
+        ("", ""),
+    ],
+)
+def test_the_cause_of_a_failure_is_what_went_wrong_and_not_what_to_write_instead(error: str, expected: str) -> None:
+    assert cause(error) == expected
+
+
+def test_the_work_for_a_table_grows_as_its_rows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(record: TrialRecord, evaluation: Evaluation | None) -> dict[str, Any]:
+        asked.append(record.number)
+        return values_at(record, evaluation)
+
+    monkeypatch.setattr("raytrainer.sweep.results.values_at", counted)
+    for trials in (10, 100):
+        asked.clear()
+        rows(ranked(*(simple(number, 1.0) for number in range(1, trials + 1))))
+        assert max(asked.count(number) for number in (1, trials)) <= 3

@@ -122,6 +122,35 @@ def test_in_the_end_there_are_the_best_ones_and_no_others(
     assert len(there) == len(best)
 
 
+of_groups = st.lists(st.tuples(st.integers(1, 6), st.floats(0, 1)), min_size=1, max_size=30)
+
+
+@given(of_groups, st.sampled_from(["min", "max"]), st.integers(1, 3), st.integers(1, 3))
+def test_places_that_are_kept_are_those_that_sorting_everything_gives(
+    happened: list[tuple[int, float]], mode: str, keep: int, repeats: int
+) -> None:
+    """Trials 1 to 6, each as many times as it comes; two or three, one after the other, are of one configuration."""
+    standings = Standings(mode, "last", keep, repeats)
+    sign = -1 if mode == "max" else 1
+
+    def group(number: int) -> int:
+        return (number - 1) // repeats
+
+    for number, score in happened:
+        asked = standings.counts(number, score, True, group(number) if repeats > 1 else None)
+        runs = {of: [n for n in standings.scores if group(n) == of] for of in map(group, standings.scores)}
+
+        def place(of: int, runs: dict[int, list[int]] = runs) -> tuple[int, float, int]:
+            scores = [standings.scores[number] for number in runs[of]]
+            return repeats - len(scores), sign * math.fsum(scores) / len(scores), min(runs[of])
+
+        ranked = sorted(runs, key=place)
+        best = {of: min(runs[of], key=lambda number: (sign * standings.scores[number], number)) for of in runs}
+        assert standings.best() == best[ranked[0]]
+        wanted = {best[of] for of in ranked[:keep]} | {best[of] for of in runs if len(runs[of]) < repeats}
+        assert asked is (number in wanted)
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0

@@ -24,7 +24,8 @@ from raytrainer.tracking import Tracker, open_tracker
 from raytrainer.tracking_entry import Entry, Point
 from raytrainer.tracking_journal import new_journal, read_journals
 from raytrainer.tracking_target import Target
-from tests.unit.test_tracking import began, closed_port, empty_database, logged, until
+from tests.unit.test_tracking import began, closed_port, empty_database, logged
+from tests.waiting import until
 
 pytestmark = pytest.mark.trains
 
@@ -263,5 +264,9 @@ def test_what_comes_while_a_server_is_silent_is_kept_at_once(tmp_path: Path) -> 
         asked, _ = silent.accept()  # and gives no answer
         for step in range(1, 4):
             train(tracker, step, step + 1)
-            until(lambda step=step: kept()[-1:] == [step])
+
+            def told(step: int = step) -> bool:
+                return kept()[-1:] == [step]
+
+            until(told)
         asked.close()
