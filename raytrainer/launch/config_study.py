@@ -61,9 +61,9 @@ class ConfigStudy:
             return ScalingConfig(use_gpu=ray.is_initialized() and cluster.default_scaling().use_gpu)
         return scaling
 
-    def apart(self, values: Mapping[str, Any]) -> bool:
+    def apart(self, scaling: ScalingConfig) -> bool:
         """Tell whether a trial has several workers, or one for a script, which wants a process of its own."""
-        return self.scaling(values).max_workers > 1 or isinstance(self._sweep.trial_config(values), Script)
+        return scaling.max_workers > 1 or "script" in self._sweep.base
 
     def planned(self, config: Trained, folder: str = "runs/trial", repeat: int = 0) -> Plan:
         """Work out what a trial's config comes to; starts nothing.

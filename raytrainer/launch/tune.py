@@ -224,7 +224,7 @@ def _connect(
     scaling = largest()  # which may follow from the cluster
     if missing := cluster.check_supply(scaling, scaling.max_workers):
         print(missing, file=sys.stderr, flush=True)
-    apart = any(study.apart(study.complete(end)) for end in ends)
+    apart = study.apart(scaling)
     room = cluster.room_for(scaling)
     if room is None:
         return (asked if isinstance(asked, int) else None), apart

@@ -132,7 +132,7 @@ def search(subject: Subject, asked: Asked) -> BestRun | list[BestRun]:
         max_failures=_max_failures(options, subject.run, scaling),
         keep=sys.maxsize if options.kept is None else options.kept,
         budget=Budget(options.seconds, before=before.seconds),
-        apart=study.apart({}),
+        apart=study.apart(scaling),
         callbacks=options.callbacks or (),
         stop=options.stopper,
         resume=before.record is not None,

@@ -53,9 +53,9 @@ class TrainerStudy:
         """Return the workers of every trial."""
         return self._scaling
 
-    def apart(self, values: Mapping[str, Any]) -> bool:
+    def apart(self, scaling: ScalingConfig) -> bool:
         """Tell whether a trial has several workers."""
-        return self._scaling.max_workers > 1
+        return scaling.max_workers > 1
 
     def work(self, turn: Turn) -> Job:
         """Return a trial's run.

@@ -57,8 +57,8 @@ class Study(Protocol):
     def scaling(self, values: Mapping[str, Any]) -> ScalingConfig:
         """Return the workers that a trial asks for; imports nothing heavy."""
 
-    def apart(self, values: Mapping[str, Any]) -> bool:
-        """Tell whether a trial's training has workers of its own, or is done in the trial's process."""
+    def apart(self, scaling: ScalingConfig) -> bool:
+        """Tell whether a training with these workers has processes of its own, or is done in the trial's."""
 
     def work(self, turn: Turn) -> Work:
         """Return the run, which reports each evaluation to the turn's judge.

@@ -159,7 +159,7 @@ class SweepTrial(tune.Trainable):
             judge=judge,
         )
         work = self._study.work(turn)
-        return fit(work, tidied=True) if self._study.apart(self._values) else run_here(cast("Job", work))
+        return fit(work, tidied=True) if self._study.apart(scaling) else run_here(cast("Job", work))
 
     def _result(self, said: Evaluated | Over) -> dict[str, Any]:
         if self._teller is not None:
@@ -218,9 +218,8 @@ def trial_class(
 
 def request(study: Study, config: dict[str, Any]) -> PlacementGroupFactory:
     """Return what a trial's process asks for: what its one worker needs, or, where others do the work, memory."""
-    values = study.complete(config)
-    scaling = study.scaling(values)
-    if study.apart(values):
+    scaling = study.scaling(study.complete(config))
+    if study.apart(scaling):
         # Memory, because every node has it: the workers ask for CPUs and GPUs themselves, all at once.
         return PlacementGroupFactory([{"memory": 2.0**28}])
     asked = {name: amount for name, amount in scaling._resources_per_worker_not_none.items() if amount}
