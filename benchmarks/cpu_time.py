@@ -13,7 +13,9 @@ import psutil
 
 _EVERY_S = 0.2
 # What Ray starts beside the processes that run tasks and actors.
-_OF_RAY = re.compile(r"gcs_server|raylet|/ray/(_private|dashboard|autoscaler|scripts)/|ray\.scripts")
+_OF_RAY = re.compile(
+    r"gcs_server|raylet|/ray/(_private|dashboard|autoscaler|scripts)/|ray\.scripts|ray::(Dashboard|RuntimeEnv)Agent"
+)
 _ACTOR = re.compile(r"ray::(\w+)")
 
 
@@ -25,10 +27,10 @@ def kind(words: list[str], child: bool) -> str:
         child: whether the one who measures has started it.
     """
     line = " ".join(words)
-    if actor := _ACTOR.match(line):
-        return f"Ray actor {actor[1]}"
     if _OF_RAY.search(line):
         return "Ray: head, raylet, agents, monitors"
+    if actor := _ACTOR.match(line):
+        return f"Ray actor {actor[1]}"
     return "the command itself" if child else "processes of the command's"
 
 

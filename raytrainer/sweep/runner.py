@@ -220,13 +220,15 @@ def _brought(code: str | None) -> Iterator[None]:
     Args:
         code: its URI; None for none.
     """
+    if code is None:
+        yield
+        return
     cache: Any = class_cache._ActorClassCache
     get = cache.get
 
     def get_with_folder(self: Any, trainable: type) -> Any:
         made = get(self, trainable)
-        if code is not None:
-            made._default_options["runtime_env"]["working_dir"] = code
+        made._default_options["runtime_env"]["working_dir"] = code
         return made
 
     cache.get = get_with_folder

@@ -82,6 +82,7 @@ def test_the_table_has_a_row_for_every_goal_and_for_what_has_no_figures(
     [
         (["ray::RayTrainWorker.execute"], False, "Ray actor RayTrainWorker"),
         (["ray::Relay"], False, "Ray actor Relay"),
+        (["ray::DashboardAgent"], False, "Ray: head, raylet, agents, monitors"),
         (["/env/ray/core/src/ray/raylet/raylet", "--port=0"], True, "Ray: head, raylet, agents, monitors"),
         (["python", "-u", "/env/ray/_private/log_monitor.py"], False, "Ray: head, raylet, agents, monitors"),
         (["python", "train.py"], True, "the command itself"),
