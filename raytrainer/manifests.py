@@ -54,7 +54,8 @@ class Manifest:
     pinned: bool = False
 
     def to_json(self) -> str:
-        return json.dumps({"format": 1, **dataclasses.asdict(self)}, indent=1)
+        values = {"format": 1, **dataclasses.asdict(self)}
+        return json.dumps(values, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:

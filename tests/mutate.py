@@ -50,6 +50,11 @@ DECISIONS: dict[str, tuple[str, ...]] = {
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("keeping", "sign = -1 if self.greater_is_better else 1", "1 to 2"): "only its sign counts",
+    **{
+        ("manifests", "_CHUNK = 4 * 2**20", what): "how much is read at a time"
+        for what in ("4 to 5", "2 to 3", "20 to 21")
+    },
+    ("manifests", "return json.dumps(values, indent=1)", "1 to 2"): "how it looks",
 }
 """Module, line and mutant to why nobody can tell it from the right one."""
 

@@ -30,6 +30,7 @@ class Lasting(TrialScheduler):
         self._chance = Chance(seed)
         self._added: set[str] = set()
         self._alive: dict[str, Any] = {}
+        self._places: dict[str, int] = {}
         self._stopping: set[str] = set()
         self._asleep: bytes | None = None
 
@@ -99,13 +100,16 @@ class Lasting(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: Any, **kwargs: Any) -> Trial | None:
         self._awake(tune_controller)
         with self._chance.drawing():
-            return self.base.choose_trial_to_run(tune_controller, **kwargs)
+            alive = sorted(self._alive.values(), key=lambda trial: self._places[trial.trial_id])
+            among: Any = _Alive(tune_controller, alive)
+            return self.base.choose_trial_to_run(among, **kwargs)
 
     def debug_string(self) -> str:
         return str(self.base.debug_string())
 
     def _add(self, controller: Any, trial: Trial) -> None:
         self._alive[trial.trial_id] = trial
+        self._places.setdefault(trial.trial_id, len(self._places))
         if trial.trial_id not in self._added:
             self._added.add(trial.trial_id)
             with self._chance.drawing():
@@ -117,6 +121,7 @@ class Lasting(TrialScheduler):
             return
         state, self._asleep = self._asleep, None
         trials = {trial.trial_id: trial for trial in controller.get_trials()}
+        self._places = {id: place for place, id in enumerate(trials)}
         kept = _loaded(state, trials)
         vars(self.base).update(kept["base"])
         self._chance, self._added, self._alive = kept["chance"], kept["added"], kept["alive"]
@@ -143,6 +148,22 @@ class Lasting(TrialScheduler):
         self._alive.pop(trial.trial_id, None)
         if isinstance(self.base, HyperBandScheduler):
             self.base.on_trial_remove(controller, trial)
+
+
+class _Alive:
+    """Ray Tune's controller, whose trials are those that have not ended.
+
+    Ray's schedulers go through all of them for each choice, and there may be thousands.
+    """
+
+    def __init__(self, controller: Any, trials: list[Any]) -> None:
+        self._controller, self._trials = controller, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._controller, name)
+
+    def get_trials(self) -> list[Any]:
+        return self._trials
 
 
 class _Gone:

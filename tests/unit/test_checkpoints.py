@@ -138,6 +138,7 @@ def test_a_folder_without_a_manifest_does_not_exist(store: Store, tmp_path: Path
         b'{"format": 1, "step": 5, "run": "a", "time": 1, "world_size": 1, "files": {"x": 1}}',
         b'{"format": 1, "step": 5, "run": "a", "time": 1, "world_size": 1, "files": []}',
         b'{"format": 1, "step": 5, "run": "a", "time": 1, "world_size": 1, "files": {}, "unknown": 1}',
+        b'{"format": 1, "step": 5, "run": "a", "time": 1, "world_size": 1, "files": {}, "metrics": {"eval_f1": "x"}}',
         b'{"format": 2, "step": 5, "run": "a", "time": 1, "world_size": 1, "files": {}}',
         b'{"format": 1, "step": 6, "run": "a", "time": 1, "world_size": 1, "files": {}}',
     ],
@@ -427,7 +428,8 @@ def test_of_two_wrong_files_the_first_is_named(tmp_path: Path) -> None:
     described = prepare(tmp_path, FILES)
     os.truncate(tmp_path / "trainer_state.json", 1)
     os.truncate(tmp_path / "model.safetensors", 1)
-    assert damage(manifest(5, described), tmp_path) == "model.safetensors has 1 bytes instead of 6993"
+    backwards = {name: described[name] for name in sorted(described, reverse=True)}
+    assert damage(manifest(5, backwards), tmp_path) == "model.safetensors has 1 bytes instead of 6993"
 
 
 def test_a_file_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
@@ -436,6 +438,13 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
     (tmp_path / "b").rmdir()
     (tmp_path / "b").write_bytes(b"stands in the folder's place")
     assert damage(manifest(5, described), tmp_path).startswith("b/c cannot be read: [Errno 20]")
+
+
+def test_what_has_a_files_name_and_is_none_is_damage(tmp_path: Path) -> None:
+    described = prepare(tmp_path, {"a": b""})
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").mkdir()
+    assert damage(manifest(5, described), tmp_path) == "a is no file"
 
 
 def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:

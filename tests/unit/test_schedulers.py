@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from raytrainer.errors import ConfigError
 from raytrainer.sweep.lasting import Lasting
@@ -183,6 +184,25 @@ def test_a_trial_that_is_tried_again_stays_in_its_place(variant: str) -> None:
     stage.scheduler.on_trial_add(stage, failed)
     stage.run(200)
     assert [trial.status for trial in stage.trials] == [Trial.TERMINATED] * 8
+
+
+def test_a_choice_goes_through_those_trials_alone_that_have_not_ended() -> None:
+    offered: list[list[str]] = []
+
+    class Watched(FIFOScheduler):
+        def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+            offered.append([trial.trial_id for trial in tune_controller.get_trials()])
+            return super().choose_trial_to_run(tune_controller)
+
+    watched: Any = Watched
+    stage = Stage(Lasting(watched(), 0), ends=dict.fromkeys("abcde", 1))
+    for id in "abcde":
+        stage.add(trial_of(id, drawn(1)[0]))
+    # The first fails and is tried again: it is the first still.
+    stage.scheduler.on_trial_error(stage, stage.trials[0])
+    stage.scheduler.on_trial_add(stage, stage.trials[0])
+    stage.run(3)
+    assert ["".join(ids) for ids in offered] == ["abcde", "abcde", "cde", "cde", "e", "e"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

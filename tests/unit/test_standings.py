@@ -65,9 +65,24 @@ def test_a_trial_that_goes_on_keeps_its_two_newest() -> None:
     assert standings.over() == [Stored(1, 20), Stored(1, 30)]
 
 
-def test_none_is_kept_where_none_is_asked_for() -> None:
-    standings = Standings("min", "last", keep=0)
-    assert not standings.counts(1, 0.5, last=True)
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_none_is_kept_where_none_is_asked_for(repeats: int) -> None:
+    standings = Standings("min", "last", keep=0, repeats=repeats)
+    assert not standings.counts(1, 0.5, True, None if repeats == 1 else 1)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_an_evaluation_that_is_as_good_as_one_before_is_no_better(mode: str) -> None:
+    standings = Standings(mode, "best", keep=1)
+    assert standings.counts(1, 0.5, last=False)
+    assert not standings.counts(1, 0.5, last=False)
+
+
+def test_a_trial_that_ended_before_its_checkpoint_came_has_none() -> None:
+    standings = Standings("min", "last", keep=1)
+    assert standings.counts(1, 0.5, last=True)
+    assert standings.ended(1) == []
+    assert standings.needed() == set()
 
 
 def test_of_repeats_the_best_run_of_the_best_mean_stays() -> None:
@@ -82,6 +97,19 @@ def test_of_repeats_the_best_run_of_the_best_mean_stays() -> None:
     standings.over()
     assert standings.best() == 2
     assert standings.needed() == {Stored(2, 10)}
+
+
+def test_of_configurations_with_equal_means_the_one_whose_first_run_came_first_is_ahead() -> None:
+    standings = Standings("min", "last", keep=1, repeats=2)
+    for number, group in [(1, 1), (2, 2), (3, 2), (4, 1)]:
+        standings.counts(number, 0.5, True, group)
+    assert standings.best() == 1
+
+
+def test_a_configuration_has_one_run_where_nothing_else_is_said() -> None:
+    standings = Standings("min", "last", keep=1)
+    assert standings.counts(1, 0.5, True, 1)
+    assert not standings.counts(2, 0.6, True, 2)
 
 
 def test_a_configuration_with_a_run_too_few_stands_behind() -> None:
