@@ -54,6 +54,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         ("manifests", "_CHUNK = 4 * 2**20", what): "how much is read at a time"
         for what in ("4 to 5", "2 to 3", "20 to 21")
     },
+    ("mutation", "for old, new in zip(saved, fresh, strict=True)", "True to False"): "keeps_moments was asked before",
     ("manifests", "return json.dumps(values, indent=1)", "1 to 2"): "how it looks",
 }
 """Module, line and mutant to why nobody can tell it from the right one."""

@@ -511,6 +511,15 @@ def test_whose_moments_are_kept() -> None:
     )
 
 
+def test_the_moments_of_groups_are_kept_together_or_not_at_all() -> None:
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)])
+    now, saved = {"optim": "adamw_torch"}, optimizer.state_dict()["param_groups"]
+    assert keeps_moments(saved, optimizer, {}, now)
+    assert not keeps_moments(saved[:1], optimizer, {}, now)
+    del saved[1]["amsgrad"]
+    assert not keeps_moments(saved, optimizer, {}, now)
+
+
 def test_what_reached_no_optimizer() -> None:
     before = {"learning_rate": 1.0, "weight_decay": 0.1, "adam_beta1": 0.9}
     saved = [{"initial_lr": 1.0, "weight_decay": 0.1, "betas": [0.9, 0.9]}]
