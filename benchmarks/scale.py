@@ -157,8 +157,7 @@ def first_step(given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import TrainerCallback
 
-    sys.path.insert(0, str(given.folder))
-    (given.folder / "line.py").write_text(MODULE)
+    sys.path.insert(0, str(given.folder.parent))
     from importlib import import_module
 
     class First(TrainerCallback):
@@ -210,6 +209,8 @@ def measure_sweeps(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def measure_starts(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seconds: dict[str, dict[int, list[float]]] = {party: {n: [] for n in given.of_workers} for party in STARTS}
+    # Before there are ranks, which would all write it while others read it.
+    (folder / "line.py").write_text(MODULE)
     for number in range(given.rounds):
         for workers in given.of_workers:
             for party, found in seconds.items():
