@@ -15,10 +15,16 @@ from raytrainer.events import Began, Ended, Evaluated, Event, Note
 from raytrainer.sinks import Sink
 from raytrainer.wire import Delivery, Post, Verdict, Wish
 
+# Seconds that what a sender says waits for what it said before, which may be lost with a connection.
+_LOST_S = 10.0
+
 
 @ray.remote(num_cpus=0)
 class Relay:
-    """An actor beside the driver. Rank 0 pushes, the driver drains; the order of pushing is kept.
+    """An actor beside the driver. Rank 0 pushes, the driver drains.
+
+    Ray begins calls that are under way at the same time in any order. One after the other they keep it, as rank 0
+    pushes; else they are numbered, see ``push_next``.
 
     The other way it carries orders to all ranks, one after the other, and the driver's wish to stop to rank 0; and
     between the ranks what they tell rank 0 outside of training.
@@ -32,6 +38,8 @@ class Relay:
         self._idle: dict[int, int] = {}
         self._starts = 0
         self._events: asyncio.Queue[Event | Delivery | None] = asyncio.Queue()
+        self._turns: dict[str, int] = {}
+        self._turned = asyncio.Condition()
         self._received = asyncio.Event()
         self._wish = Wish.GO_ON
         self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
@@ -79,6 +87,23 @@ class Relay:
     async def push(self, *events: Event) -> None:
         for event in events:
             await self._events.put(event)
+
+    async def push_next(self, sender: str, number: int, *events: Event) -> None:
+        """Push what a sender says, after all that it said before.
+
+        Args:
+            sender: a name that nobody else has.
+            number: of this call among the sender's, from 0.
+            *events: what it says.
+        """
+        async with self._turned:
+            if self._turns.get(sender, 0) < number:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    turn = self._turned.wait_for(lambda: self._turns.get(sender, 0) >= number)
+                    await asyncio.wait_for(turn, _LOST_S)
+            await self.push(*events)
+            self._turns[sender] = max(number + 1, self._turns.get(sender, 0))
+            self._turned.notify_all()
 
     async def drain(self, timeout: float) -> list[Event | Delivery]:
         """Return the events that wait; where there are none, wait up to ``timeout`` seconds for one, or to be woken."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +78,7 @@ class Teller:
     def __init__(self, post: Any, record: TrialRecord) -> None:
         self._post, self._number = post, record.number
         self._said: list[TrialRecord | Event] = [dataclasses.replace(record, history=(), arguments={})]
+        self._name, self._calls = uuid.uuid4().hex, itertools.count()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._send()
@@ -111,7 +114,7 @@ class Teller:
 
     def _send(self) -> Any:
         told, self._said = Told(self._number, self._said), []
-        return self._post.push.remote(told)
+        return self._post.push_next.remote(self._name, next(self._calls), told)
 
 
 def teller(post: Any) -> Callable[[object], None]:

@@ -71,3 +71,25 @@ def test_what_was_not_delivered_is_begun_anew() -> None:
         assert await relay.idle(0, 2) == 2
 
     with_a_relay(play)
+
+
+def test_what_a_sender_says_keeps_its_order_whichever_call_begins_first() -> None:
+    async def play(relay: Any) -> None:
+        calls = [relay.push_next(sender, number, f"{sender}{number}") for number in (2, 0, 1) for sender in "ab"]
+        await asyncio.gather(*calls)
+        heard = await relay.drain(NEVER_S)
+        assert [each for each in heard if each[0] == "a"] == ["a0", "a1", "a2"]
+        assert [each for each in heard if each[0] == "b"] == ["b0", "b1", "b2"]
+
+    with_a_relay(play)
+
+
+def test_what_was_lost_on_the_way_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raytrainer.relay._LOST_S", 0.01)
+
+    async def play(relay: Any) -> None:
+        for number in (0, 2, 3):
+            await relay.push_next("a", number, number)
+        assert await relay.drain(NEVER_S) == [0, 2, 3]
+
+    with_a_relay(play)
