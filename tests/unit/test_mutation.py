@@ -516,6 +516,8 @@ def test_the_moments_of_groups_are_kept_together_or_not_at_all() -> None:
     now, saved = {"optim": "adamw_torch"}, optimizer.state_dict()["param_groups"]
     assert keeps_moments(saved, optimizer, {}, now)
     assert not keeps_moments(saved[:1], optimizer, {}, now)
+    bare = [{name: value for name, value in group.items() if name != "params"} for group in saved]
+    assert keeps_moments(bare, optimizer, {}, now)
     del saved[1]["amsgrad"]
     assert not keeps_moments(saved, optimizer, {}, now)
 
