@@ -121,7 +121,6 @@ class Lasting(TrialScheduler):
             return
         state, self._asleep = self._asleep, None
         trials = {trial.trial_id: trial for trial in controller.get_trials()}
-        self._places = {id: place for place, id in enumerate(trials)}
         kept = _loaded(state, trials)
         vars(self.base).update(kept["base"])
         self._chance, self._added, self._alive = kept["chance"], kept["added"], kept["alive"]

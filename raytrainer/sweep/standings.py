@@ -82,7 +82,7 @@ class Standings:
         before = self.scores.get(number)
         if self.scope == "best" and before is not None and not self.better(score, before):
             return False
-        self._rank(_Run(self._badness(score), number), number if group is None else group)
+        self._rank(_Run(self._badness(score), number), -number if group is None else group)
         self.scores[number] = score
         return self.keep > 0 and number in self._to_keep()
 
@@ -110,7 +110,7 @@ class Standings:
     def _place(self, group: int) -> _Place:
         """Return where a configuration stands: by its mean, and behind where it has fewer runs than it will."""
         runs = self._runs[group]
-        missing = max(0, self.repeats - len(runs))
+        missing = max(0, self.repeats - len(runs)) if group >= 0 else 0
         return _Place(missing, statistics.fmean(run.badness for run in runs), min(run.number for run in runs), group)
 
     def _best_of(self, place: _Place) -> int:

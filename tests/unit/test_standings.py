@@ -112,6 +112,13 @@ def test_a_configuration_has_one_run_where_nothing_else_is_said() -> None:
     assert not standings.counts(2, 0.6, True, 2)
 
 
+def test_a_trial_without_repeats_lacks_none_beside_others_that_have_them() -> None:
+    """As in the table of results, where a sweep goes on with another number of repeats."""
+    standings = Standings("min", "last", keep=1, repeats=2)
+    assert standings.counts(1, 0.5, True, None)
+    assert not standings.counts(2, 0.6, True, None)
+
+
 def test_a_configuration_with_a_run_too_few_stands_behind() -> None:
     standings = Standings("min", "last", keep=1, repeats=2)
     for number, score, group in [(1, 0.5, 1), (2, 0.5, 1), (3, 0.1, 2)]:
