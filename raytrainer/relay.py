@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -13,18 +15,30 @@ import ray
 
 from raytrainer.events import Began, Ended, Evaluated, Event, Note
 from raytrainer.sinks import Sink
-from raytrainer.wire import Delivery, Post, Verdict, Wish
+from raytrainer.wire import Delivery, Post, Question, Verdict, Wish
 
-# Seconds that what a sender says waits for what it said before, which may be lost with a connection.
+# Seconds that what a sender says waits for what it said before, which may be gone with the sender.
 _LOST_S = 10.0
+
+# A method whose call Ray repeats where the connection broke, carried out or not: twice must be as once.
+_sure = ray.method(max_task_retries=-1)
+
+
+@dataclass
+class _Turn:
+    """How far a sender is: the number of its next call, and those of calls that were waited for in vain."""
+
+    number: int = 0
+    late: set[int] = field(default_factory=set)
 
 
 @ray.remote(num_cpus=0)
 class Relay:
     """An actor beside the driver. Rank 0 pushes, the driver drains.
 
-    Ray begins calls that are under way at the same time in any order. One after the other they keep it, as rank 0
-    pushes; else they are numbered, see ``push_next``.
+    Ray begins calls that are under way at the same time in any order, and those whose connection breaks it loses, or
+    loses their answers. So what a sender says is numbered, see ``push_next``, and what is asked twice under one name is
+    done once.
 
     The other way it carries orders to all ranks, one after the other, and the driver's wish to stop to rank 0; and
     between the ranks what they tell rank 0 outside of training.
@@ -37,24 +51,31 @@ class Relay:
         self._done = -1
         self._idle: dict[int, int] = {}
         self._starts = 0
-        self._events: asyncio.Queue[Event | Delivery | None] = asyncio.Queue()
-        self._turns: dict[str, int] = {}
+        self._events: asyncio.Queue[Event | Delivery | Question | None] = asyncio.Queue()
+        self._turns: dict[str, _Turn] = {}
         self._turned = asyncio.Condition()
+        self._drained: tuple[str, list[Event | Delivery | Question]] = ("", [])
+        self._draining = asyncio.Lock()
+        self._delivering = ""
         self._received = asyncio.Event()
         self._wish = Wish.GO_ON
-        self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+        self._asked = ""
+        self._verdict: asyncio.Future[Verdict] | None = None
         self._parts: dict[str, list[Any]] = {}
         self._parts_changed = asyncio.Condition()
         self._shared: dict[str, list[Any]] = {}
         self._shared_changed = asyncio.Condition()
         self._meetings: dict[str, Any] = {}
 
+    @_sure
     async def post(self, post: Post) -> None:
         """Give all ranks their next order."""
         async with self._posted:
-            self._post, self._wish, self._starts = post, Wish.GO_ON, 0
-            self._posted.notify_all()
+            if self._post is None or self._post.number < post.number:
+                self._post, self._wish, self._starts = post, Wish.GO_ON, 0
+                self._posted.notify_all()
 
+    @_sure
     async def next_order(self, rank: int, done: int | None) -> Post | None:
         """Return the order after the one with this number when it is there; None where no other will come.
 
@@ -72,12 +93,14 @@ class Relay:
             self._starts += rank == 0
             return self._post
 
+    @_sure
     async def idle(self, number: int, ranks: int) -> int:
         """Return when all ranks have carried out an order; how often rank 0 has begun with it."""
         async with self._posted:
             await self._posted.wait_for(lambda: sum(done >= number for done in self._idle.values()) >= ranks)
             return self._starts
 
+    @_sure
     async def close(self) -> None:
         """Let the workers go that wait for an order."""
         async with self._posted:
@@ -88,25 +111,41 @@ class Relay:
         for event in events:
             await self._events.put(event)
 
+    @_sure
     async def push_next(self, sender: str, number: int, *events: Event) -> None:
-        """Push what a sender says, after all that it said before.
+        """Push what a sender says, once, after all that it said before.
 
         Args:
             sender: a name that nobody else has.
             number: of this call among the sender's, from 0.
             *events: what it says.
         """
+        turn = self._turns.setdefault(sender, _Turn())
         async with self._turned:
-            if self._turns.get(sender, 0) < number:
+            if turn.number < number:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    turn = self._turned.wait_for(lambda: self._turns.get(sender, 0) >= number)
-                    await asyncio.wait_for(turn, _LOST_S)
+                    await asyncio.wait_for(self._turned.wait_for(lambda: turn.number >= number), _LOST_S)
+            if number < turn.number and number not in turn.late:
+                return
+            turn.late = (turn.late | set(range(turn.number, number))) - {number}
+            turn.number = max(turn.number, number + 1)
             await self.push(*events)
-            self._turns[sender] = max(number + 1, self._turns.get(sender, 0))
             self._turned.notify_all()
 
-    async def drain(self, timeout: float) -> list[Event | Delivery]:
-        """Return the events that wait; where there are none, wait up to ``timeout`` seconds for one, or to be woken."""
+    @_sure
+    async def drain(self, name: str, timeout: float) -> list[Event | Delivery | Question]:
+        """Return the events that wait; where there are none, wait up to ``timeout`` seconds for one, or to be woken.
+
+        Args:
+            name: of this call, which no other has.
+            timeout: in seconds.
+        """
+        async with self._draining:
+            if name != self._drained[0]:
+                self._drained = name, await self._next_events(timeout)
+            return self._drained[1]
+
+    async def _next_events(self, timeout: float) -> list[Event | Delivery | Question]:
         try:
             events = [await asyncio.wait_for(self._events.get(), timeout)]
         except asyncio.TimeoutError:
@@ -119,37 +158,60 @@ class Relay:
         """Have the driver wait for events no longer: there will be none."""
         await self._events.put(None)
 
-    async def deliver(self, delivery: Delivery) -> None:
-        """Hand over the result and return when the driver holds it: the object is gone with its worker."""
-        self._received.clear()
-        await self._events.put(delivery)
+    @_sure
+    async def deliver(self, name: str, delivery: Delivery) -> None:
+        """Hand over the result and return when the driver holds it: the object is gone with its worker.
+
+        Args:
+            name: of this call, which no other has.
+            delivery: the result.
+        """
+        if name != self._delivering:
+            self._delivering = name
+            self._received.clear()
+            await self._events.put(delivery)
         await self._received.wait()
         # The last one is done when all ranks have left: a script's rank 0 may end before another one has asked for it,
         # and when that one fails the script starts again.
         if self._post is not None and not self._post.last:
             self._done = self._post.number
 
+    @_sure
     async def received(self) -> None:
+        """The driver holds what was delivered; from now on nothing here refers to it."""
+        name, events = self._drained
+        self._drained = name, [event for event in events if not isinstance(event, Delivery)]
         self._received.set()
 
+    @_sure
     async def ask(self, wish: Wish) -> None:
         """Ask the workers to save, and then to stop, or to leave for a group of another size."""
         if self._wish is not Wish.STOP:
             self._wish = wish
 
+    @_sure
     async def wish(self) -> Wish:
         return self._wish
 
-    async def judge(self, evaluated: Evaluated) -> Verdict:
-        """Hand an evaluation to the driver and return its verdict; rank 0 asks, and waits before it asks again."""
-        while not self._verdicts.empty():  # meant for a rank 0 that died while it waited
-            self._verdicts.get_nowait()
-        await self._events.put(evaluated)
-        return await self._verdicts.get()
+    @_sure
+    async def judge(self, name: str, evaluated: Evaluated) -> Verdict:
+        """Hand an evaluation to the driver and return its verdict; rank 0 asks, and waits before it asks again.
 
-    async def answer(self, verdict: Verdict) -> None:
-        """Give the verdict that rank 0 waits for."""
-        await self._verdicts.put(verdict)
+        Args:
+            name: of this call, which no other has.
+            evaluated: the evaluation.
+        """
+        if self._verdict is None or name != self._asked:
+            # Nobody waits for the one before: its rank 0 has its answer, or has died.
+            self._asked, self._verdict = name, asyncio.Future()
+            await self._events.put(Question(name, evaluated))
+        return await self._verdict
+
+    @_sure
+    async def answer(self, name: str, verdict: Verdict) -> None:
+        """Give the verdict that rank 0 waits for in the call of this name."""
+        if self._verdict is not None and name == self._asked and not self._verdict.done():
+            self._verdict.set_result(verdict)
 
     async def hand_in(self, key: str, part: Any) -> None:
         """Take a rank's part of what rank 0 waits for under this key."""
@@ -261,24 +323,21 @@ class Listener:
             # Asked before draining: what was pushed before the stop is still handed out.
             last = self._stopping.is_set()
             try:
-                events = ray.get(self._relay.drain.remote(0.01 if last else self._WAIT_S))
-            except ray.exceptions.ActorUnavailableError:
-                # On a machine that is too busy. Were nobody listening, rank 0 would wait for ever.
-                continue
+                events = ray.get(self._relay.drain.remote(uuid.uuid4().hex, 0.01 if last else self._WAIT_S))
             except ray.exceptions.RayError as failure:
                 self._failure = self._failure or failure
                 return
             for event in events:
                 self._hand_out(event)
 
-    def _hand_out(self, event: Event | Delivery) -> None:
+    def _hand_out(self, event: Event | Delivery | Question) -> None:
         if isinstance(event, Delivery):
             self.result = ray.get(event.reference[0])
             ray.get(self._relay.received.remote())
             return
-        if isinstance(event, Evaluated):
+        if isinstance(event, Question):
             assert self._judge is not None
-            self._relay.answer.remote(self._judge(event))
+            self._relay.answer.remote(event.name, self._judge(event.evaluated))
             return
         self.trainings += isinstance(event, Began)
         self.training = isinstance(event, Began) or (self.training and not isinstance(event, Ended))

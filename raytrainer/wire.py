@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import queue
 import threading
+import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +37,19 @@ class Delivery:
     """The result of a job: a reference to it, in a list so that Ray passes on the reference itself."""
 
     reference: list[ray.ObjectRef[Any]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A trial's evaluation, for which rank 0 waits to be told what to do.
+
+    Args:
+        name: of the question, which no other has.
+        evaluated: the evaluation.
+    """
+
+    name: str
+    evaluated: Evaluated
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class RelayWire:
     """
 
     def __init__(self, relay: Any) -> None:
-        self._relay = relay
+        self._relay, self._name = relay, uuid.uuid4().hex
         self._pushed: queue.Queue[Event] = queue.Queue()
         threading.Thread(target=self._send, name="raytrainer-sender", daemon=True).start()
 
@@ -116,13 +131,13 @@ class RelayWire:
         ray.get(self._relay.wish.remote())
 
     def _send(self) -> None:
-        while True:
+        for number in itertools.count():
             events = [self._pushed.get()]
             while not self._pushed.empty():
                 events.append(self._pushed.get_nowait())
             # A relay that is gone takes the driver with it: nobody is left to tell.
             with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(self._relay.push.remote(*events))
+                ray.get(self._relay.push_next.remote(self._name, number, *events))
             for _ in events:
                 self._pushed.task_done()
 
@@ -135,7 +150,7 @@ class RelayWire:
 
     def judge(self, evaluated: Evaluated) -> Verdict:
         self._pushed.join()
-        verdict: Verdict = ray.get(self._relay.judge.remote(evaluated))
+        verdict: Verdict = ray.get(self._relay.judge.remote(uuid.uuid4().hex, evaluated))
         return verdict
 
     def hand_in(self, key: str, part: Any) -> None:
@@ -155,4 +170,4 @@ class RelayWire:
 
     def deliver(self, result: Any) -> None:
         self._pushed.join()
-        ray.get(self._relay.deliver.remote(Delivery([ray.put(result)])))
+        ray.get(self._relay.deliver.remote(uuid.uuid4().hex, Delivery([ray.put(result)])))

@@ -1,4 +1,4 @@
-"""Which order a worker is given, early or late, and after a failure."""
+"""Which order a worker is given, early or late, and after a failure; and what is asked or said twice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from raytrainer.events import Evaluated
 from raytrainer.relay import Relay
-from raytrainer.wire import Delivery, Post
+from raytrainer.wire import Delivery, Post, Question, Verdict, Wish
 
 # What is waited for comes at once, or never.
 NEVER_S = 10.0
@@ -26,8 +27,8 @@ def with_a_relay(play: Callable[[Any], Awaitable[None]]) -> None:
 
 async def deliver(relay: Any) -> None:
     """Rank 0 hands over what it has, and the driver takes it."""
-    delivering = asyncio.create_task(relay.deliver(Delivery([])))
-    assert [type(each) for each in await relay.drain(NEVER_S)] == [Delivery]
+    delivering = asyncio.create_task(relay.deliver("result", Delivery([])))
+    assert await relay.drain("first", NEVER_S) == [Delivery([])]
     await relay.received()
     await delivering
 
@@ -77,7 +78,7 @@ def test_what_a_sender_says_keeps_its_order_whichever_call_begins_first() -> Non
     async def play(relay: Any) -> None:
         calls = [relay.push_next(sender, number, f"{sender}{number}") for number in (2, 0, 1) for sender in "ab"]
         await asyncio.gather(*calls)
-        heard = await relay.drain(NEVER_S)
+        heard = await relay.drain("first", NEVER_S)
         assert [each for each in heard if each[0] == "a"] == ["a0", "a1", "a2"]
         assert [each for each in heard if each[0] == "b"] == ["b0", "b1", "b2"]
 
@@ -90,6 +91,69 @@ def test_what_was_lost_on_the_way_is_not_waited_for_for_ever(monkeypatch: pytest
     async def play(relay: Any) -> None:
         for number in (0, 2, 3):
             await relay.push_next("a", number, number)
-        assert await relay.drain(NEVER_S) == [0, 2, 3]
+        assert await relay.drain("first", NEVER_S) == [0, 2, 3]
+
+    with_a_relay(play)
+
+
+def test_what_is_late_comes_after_all_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raytrainer.relay._LOST_S", 0.01)
+
+    async def play(relay: Any) -> None:
+        for number in (0, 0, 3, 3, 1, 0, 1, 4):
+            await relay.push_next("a", number, number)
+        assert await relay.drain("first", NEVER_S) == [0, 3, 1, 4]
+
+    with_a_relay(play)
+
+
+def test_events_whose_answer_was_lost_are_there_when_they_are_asked_for_again() -> None:
+    async def play(relay: Any) -> None:
+        # The first call still waits in the relay when the driver asks again.
+        waiting = [asyncio.create_task(relay.drain("first", NEVER_S)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await relay.push("a")
+        assert await asyncio.gather(*waiting) == [["a"], ["a"]]
+        assert await relay.drain("first", NEVER_S) == ["a"]
+        await relay.push("b")
+        assert await relay.drain("second", NEVER_S) == ["b"]
+
+    with_a_relay(play)
+
+
+def test_a_question_is_put_once_and_its_answer_is_no_other_ones() -> None:
+    async def play(relay: Any) -> None:
+        evaluated = Evaluated(1, 2, None, {}, 0.0)
+        for name, verdict in (("one", Verdict.SAVE), ("two", Verdict.GO_ON)):
+            asking = [asyncio.create_task(relay.judge(name, evaluated)) for _ in range(2)]
+            assert await relay.drain(name, NEVER_S) == [Question(name, evaluated)]
+            # The answer to the question before comes again.
+            await relay.answer("one", Verdict.SAVE)
+            await relay.answer(name, verdict)
+            assert await asyncio.gather(*asking) == [verdict] * 2
+            assert await relay.judge(name, evaluated) is verdict
+
+    with_a_relay(play)
+
+
+def test_a_result_is_delivered_once() -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=False))
+        delivering = [asyncio.create_task(relay.deliver("result", Delivery([]))) for _ in range(2)]
+        assert await relay.drain("first", NEVER_S) == [Delivery([])]
+        await relay.received()
+        await asyncio.gather(*delivering, relay.deliver("result", Delivery([])))
+        await relay.wake()
+        assert await relay.drain("second", NEVER_S) == []
+
+    with_a_relay(play)
+
+
+def test_an_order_that_comes_again_changes_nothing() -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=True))
+        await relay.ask(Wish.STOP)
+        await relay.post(order(0, last=True))
+        assert await relay.wish() is Wish.STOP
 
     with_a_relay(play)
