@@ -274,7 +274,8 @@ class Listener:
     """Driver: a thread that empties a relay while the main thread waits for Ray Train.
 
     A sink that raises is told nothing more, and its exception is raised when the block ends; it stops neither the
-    training nor the other sinks.
+    training nor the other sinks. Where the judge raises, the training ends, and where the result cannot be read, there
+    is none; both exceptions are raised when the block ends. Rank 0 waits for neither in vain.
 
     Args:
         relay: the actor.
@@ -332,12 +333,20 @@ class Listener:
 
     def _hand_out(self, event: Event | Delivery | Question) -> None:
         if isinstance(event, Delivery):
-            self.result = ray.get(event.reference[0])
+            try:
+                self.result = ray.get(event.reference[0])
+            except Exception as failure:  # the user's object cannot be read here
+                self._failure = self._failure or failure
             ray.get(self._relay.received.remote())
             return
         if isinstance(event, Question):
             assert self._judge is not None
-            self._relay.answer.remote(event.name, self._judge(event.evaluated))
+            verdict = Verdict.STOP
+            try:
+                verdict = self._judge(event.evaluated)
+            except Exception as failure:  # the user's objective
+                self._failure = self._failure or failure
+            self._relay.answer.remote(event.name, verdict)
             return
         self.trainings += isinstance(event, Began)
         self.training = isinstance(event, Began) or (self.training and not isinstance(event, Ended))

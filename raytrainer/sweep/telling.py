@@ -119,4 +119,7 @@ class Teller:
 
 def teller(post: Any) -> Callable[[object], None]:
     """Return what tells the actor something, and does not wait for it."""
-    return (lambda _: None) if post is None else post.push.remote
+    if post is None:
+        return lambda _: None
+    name, calls = uuid.uuid4().hex, itertools.count()
+    return lambda message: post.push_next.remote(name, next(calls), message)

@@ -1,6 +1,6 @@
 """A driver and a rank 0 that talk through a relay, for a Ray that loses their calls.
 
-``python -m tests.ray.broken_connections STEPS`` prints as JSON what the driver heard and what the rank was told.
+``python -m tests.ray.broken_connections STEPS FILE`` writes as JSON what the driver heard and what the rank was told.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from pathlib import Path
 
 import ray
 
@@ -29,7 +30,7 @@ class Heard:
     def close(self, error: BaseException | None) -> None: ...
 
 
-def main(steps: int) -> None:
+def main(steps: int, file: Path) -> None:
     ray.init(log_to_driver=False)
     heard, judged, told = Heard(), list[int](), list[str]()
 
@@ -50,8 +51,8 @@ def main(steps: int) -> None:
         rank = threading.Thread(target=rank_0)
         rank.start()
         rank.join()
-    print(json.dumps({"heard": heard.texts, "judged": judged, "told": told, "result": listener.result}))
+    file.write_text(json.dumps({"heard": heard.texts, "judged": judged, "told": told, "result": listener.result}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]))

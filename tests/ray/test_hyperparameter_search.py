@@ -314,3 +314,10 @@ def test_two_workers_a_trial(tmp_path: Path, ray_cluster: None) -> None:
     alone.train()
     losses = [entry["eval_loss"] for entry in alone.state.log_history if "eval_loss" in entry]
     assert losses[-1] == best.objective
+
+
+@pytest.mark.slow
+def test_an_objective_that_raises_fails_a_trial_of_two_workers(tmp_path: Path, ray_cluster: None) -> None:
+    made = trainer(tmp_path, scaling_config=ScalingConfig(num_workers=2))
+    with pytest.raises(TrainingFailed, match="eval_nothing"):
+        made.hyperparameter_search(rates, compute_objective=lambda metrics: metrics["eval_nothing"], n_trials=1)
