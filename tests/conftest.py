@@ -41,9 +41,8 @@ def _installed(request: pytest.FixtureRequest) -> None:
             pytest.importorskip(package, reason=f"pip install 'raytrainer[{name}]'")
 
 
-# Whether a session fails for what stays behind it. Not by itself yet: all of tests/ray and tests/e2e left places held
-# at their end, by which test is still to be found. Ray Train's folder in the home folder was RayTrainer's, of a
-# RunConfig without a storage_path, and is no more.
+# Whether a session fails for what stays behind it. Not by itself yet: tests/e2e leaves nothing; tests/ray, as process 1
+# of a namespace, left one idle process of Ray's; both together left places held, by which test is to be found.
 _LOOKS_FOR_LEFTOVERS = os.environ.get("RAYTRAINER_LEFTOVERS") == "1"
 
 
