@@ -326,7 +326,7 @@ class Listener:
             try:
                 events = ray.get(self._relay.drain.remote(uuid.uuid4().hex, 0.01 if last else self._WAIT_S))
             except ray.exceptions.RayError as failure:
-                self._failure = self._failure or failure
+                self._keep(failure)
                 return
             for event in events:
                 self._hand_out(event)
@@ -336,7 +336,7 @@ class Listener:
             try:
                 self.result = ray.get(event.reference[0])
             except Exception as failure:  # the user's object cannot be read here
-                self._failure = self._failure or failure
+                self._keep(failure)
             ray.get(self._relay.received.remote())
             return
         if isinstance(event, Question):
@@ -345,7 +345,7 @@ class Listener:
             try:
                 verdict = self._judge(event.evaluated)
             except Exception as failure:  # the user's objective
-                self._failure = self._failure or failure
+                self._keep(failure)
             self._relay.answer.remote(event.name, verdict)
             return
         self.trainings += isinstance(event, Began)
@@ -354,5 +354,9 @@ class Listener:
             try:
                 sink.handle(event)
             except Exception as failure:
-                self._failure = self._failure or failure
+                self._keep(failure)
                 self._sinks.remove(sink)
+
+    def _keep(self, failure: Exception) -> None:
+        """Raise the first of them when the block ends."""
+        self._failure = self._failure or failure
