@@ -8,6 +8,7 @@ import itertools
 import queue
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -108,6 +109,12 @@ class Wire(Protocol):
         """Hand over what the job brought, and return when it is in the other's hands."""
 
 
+def numbered(relay: Any) -> Callable[..., Any]:
+    """Return what pushes events to a relay, each call after the one before, and returns a reference at once."""
+    sender, numbers = uuid.uuid4().hex, itertools.count()
+    return lambda *events: relay.push_next.remote(sender, next(numbers), *events)
+
+
 class RelayWire:
     """A rank's end of a :class:`raytrainer.relay.Relay`.
 
@@ -119,7 +126,7 @@ class RelayWire:
     """
 
     def __init__(self, relay: Any) -> None:
-        self._relay, self._name = relay, uuid.uuid4().hex
+        self._relay, self._push = relay, numbered(relay)
         self._pushed: queue.Queue[Event] = queue.Queue()
         threading.Thread(target=self._send, name="raytrainer-sender", daemon=True).start()
 
@@ -131,13 +138,13 @@ class RelayWire:
         ray.get(self._relay.wish.remote())
 
     def _send(self) -> None:
-        for number in itertools.count():
+        while True:
             events = [self._pushed.get()]
             while not self._pushed.empty():
                 events.append(self._pushed.get_nowait())
             # A relay that is gone takes the driver with it: nobody is left to tell.
             with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(self._relay.push_next.remote(self._name, number, *events))
+                ray.get(self._push(*events))
             for _ in events:
                 self._pushed.task_done()
 

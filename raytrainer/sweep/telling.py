@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +13,7 @@ import ray
 
 from raytrainer.events import Evaluated, Event, Note, Phase, Printed, Saved
 from raytrainer.sweep.records import End, TrialRecord
+from raytrainer.wire import numbered
 
 # Seconds between two messages of a trial: one that logs every step does not send every step.
 _GATHER_S = 0.25
@@ -76,9 +75,8 @@ class Teller:
     """
 
     def __init__(self, post: Any, record: TrialRecord) -> None:
-        self._post, self._number = post, record.number
+        self._tell, self._number = numbered(post), record.number
         self._said: list[TrialRecord | Event] = [dataclasses.replace(record, history=(), arguments={})]
-        self._name, self._calls = uuid.uuid4().hex, itertools.count()
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._send()
@@ -114,12 +112,9 @@ class Teller:
 
     def _send(self) -> Any:
         told, self._said = Told(self._number, self._said), []
-        return self._post.push_next.remote(self._name, next(self._calls), told)
+        return self._tell(told)
 
 
 def teller(post: Any) -> Callable[[object], None]:
     """Return what tells the actor something, and does not wait for it."""
-    if post is None:
-        return lambda _: None
-    name, calls = uuid.uuid4().hex, itertools.count()
-    return lambda message: post.push_next.remote(name, next(calls), message)
+    return (lambda _: None) if post is None else numbered(post)

@@ -16,6 +16,7 @@ import pytest
 from raytrainer.events import Evaluated
 from raytrainer.relay import Listener, relay_here
 from raytrainer.wire import RelayWire, Verdict
+from tests.waiting import until
 
 pytestmark = pytest.mark.ray
 
@@ -67,8 +68,7 @@ def test_rank_0_does_not_wait_where_its_result_cannot_be_read(ray_cluster: None)
         _within(lambda: RelayWire(relay).deliver(Unreadable()))
 
 
-def _within(rank_0: Callable[[], None], seconds: float = 120) -> None:
+def _within(rank_0: Callable[[], None]) -> None:
     rank = threading.Thread(target=rank_0, daemon=True)
     rank.start()
-    rank.join(seconds)
-    assert not rank.is_alive(), "rank 0 waits for ever"
+    until(lambda: not rank.is_alive(), "rank 0")
