@@ -60,6 +60,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "result" / "ray").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_example_differs_from_a_script_for_transformers_by_import_and_scaling_config(name: str, tmp_path: Path) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()

@@ -38,6 +38,7 @@ def network(project: Path) -> Iterator[Network]:
         yield network
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off(network: Network, project: Path, tmp_path: Path, undisturbed: Trained) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()

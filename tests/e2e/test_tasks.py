@@ -13,15 +13,15 @@ import pytest
 
 from tests.e2e.words import ROOT, raytrainer
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.mark.parametrize(
     "example, data, label, baseline, wanted",
     [
         ("text_classification", "names", "label", 0.15, 0.72),
-        pytest.param("token_classification", "tagged_dates", "tags", 0.25, 0.95, marks=pytest.mark.slow),
-        pytest.param("image_classification", "digits", "label", 0.15, 0.90, marks=pytest.mark.slow),
+        ("token_classification", "tagged_dates", "tags", 0.25, 0.95),
+        ("image_classification", "digits", "label", 0.15, 0.90),
     ],
 )
 def test_learns(example: str, data: str, label: str, baseline: float, wanted: float, tmp_path: Path) -> None:

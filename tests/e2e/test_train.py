@@ -182,6 +182,7 @@ sys.exit(int(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_script_by_a_config(tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     (tmp_path / "mine.py").write_text(OWN + f"class Config:\n    data, model = {{'rows': 64}}, {sizes}\n")

@@ -23,7 +23,9 @@ def reference(recipe: str, folder: Path) -> Any:
     return pickle.loads((folder / "result.pickle").read_bytes())
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "causal" else []) for name in sorted(RECIPES)]
+)
 def test_two_workers_equal_torchrun_with_two_processes(name: str, tmp_path: Path, ray_cluster: None) -> None:
     output, history, evaluation, prediction, weights = reference(name, tmp_path)
     recipe = RECIPES[name]

@@ -110,6 +110,7 @@ def test_all_workers_killed_at_once(tmp_path: Path, undisturbed: Trained, ray_cl
     Trained.of(trainer).assert_equal(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_controller(tmp_path: Path, undisturbed: Trained, ray_cluster: None) -> None:
     before = actors_alive()
     holds, diary = Holds(tmp_path, 7), Diary(tmp_path)
@@ -171,6 +172,7 @@ class Program:
         shutil.rmtree(self.ray, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_killed_driver(program: Program, tmp_path: Path, undisturbed: Trained) -> None:
     holds, diary = Holds(tmp_path, 7), Diary(tmp_path)
     with program.start("start") as process:
@@ -331,6 +333,7 @@ def test_workers_killed_while_they_upload(
         assert damage(manifest, store.fetch(manifest, tmp_path / f"fetched-{manifest.step}")) is None
 
 
+@pytest.mark.slow
 def test_a_storage_that_fails_for_a_while(
     s3: S3Server, tmp_path: Path, undisturbed: Trained, ray_cluster: None
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_sharded_checkpoint_has_every_ranks_part_and_resumes_to_the_same_weigh
     assert resumed.state.best_model_checkpoint == str(tmp_path / "out" / "checkpoint-8")
 
 
+@pytest.mark.slow
 def test_a_full_checkpoint_resumes_to_the_same_weights(trained: Any, tmp_path: Path) -> None:
     whole = trainer(tmp_path, "FULL_STATE_DICT")
     whole.train()

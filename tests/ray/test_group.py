@@ -105,6 +105,7 @@ def test_workers_that_were_warmed_up_train(tmp_path: Path) -> None:
     assert workers_here() == there
 
 
+@pytest.mark.slow
 def test_a_trainer_that_asks_for_others_than_were_warmed_up_gets_them(tmp_path: Path) -> None:
     warm_up(ScalingConfig(num_workers=2), configured(tmp_path))
     three = trainer(tmp_path, workers=3)
@@ -157,6 +158,7 @@ def test_ranks_meet_in_no_process_of_its_own(tmp_path: Path) -> None:
     assert {each["ActorClassName"] for each in alive} == {"Relay", "GroupController", "RayTrainWorker"}
 
 
+@pytest.mark.slow
 def test_workers_are_let_go_when_nothing_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer(tmp_path).evaluate()
     assert free_cpus() == 2.0
@@ -192,6 +194,7 @@ def test_a_call_that_needs_others_has_their_places(tmp_path: Path) -> None:
     assert free_cpus() == 1.0
 
 
+@pytest.mark.slow
 def test_a_module_that_was_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tmp_path / "changing_metrics.py"
     text = "def metrics(prediction):\n    return {'version': %d}\n"
@@ -220,6 +223,7 @@ def test_after_a_failure_others_take_their_place(tmp_path: Path) -> None:
     assert broken.train().global_step == 10
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_in_a_later_call_costs_no_more_than_in_the_first(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 3}
     undisturbed = trained(trainer(tmp_path / "alone", failures=1, **saving))

@@ -145,6 +145,7 @@ def test_maximize_with_the_default_objective(tmp_path: Path, ray_cluster: None) 
     assert best.objective == records(best)[int(best.run_id) - 1]["history"][-1]["metrics"]["objective"]
 
 
+@pytest.mark.slow
 def test_optuna_with_two_objectives(tmp_path: Path, ray_cluster: None) -> None:
     def asked(trial: Any) -> dict[str, Any]:
         dropout = trial.suggest_categorical("dropout", [0.0, 0.5])
@@ -265,6 +266,7 @@ def test_a_trainer_that_makes_its_model_itself(tmp_path: Path, ray_cluster: None
     assert best.objective == records(best)[0]["history"][-1]["metrics"]["eval_loss"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_stops_no_other_unless_asked(tmp_path: Path, ray_cluster: None) -> None:
     def init(trial: Any) -> Any:
         if trial["layers"] == 2:

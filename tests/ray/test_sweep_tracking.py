@@ -204,6 +204,7 @@ def test_a_sweep_that_is_resumed_goes_on_with_the_same_runs(tmp_path: Path, uri:
         assert history(uri, run, "eval_loss") == evaluations(trial)
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_search_is_recorded(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
