@@ -15,7 +15,7 @@ from ray import cloudpickle
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 
 from raytrainer.backend import ProcessGroupConfig
-from raytrainer.early import EarlyWorkers, early_workers
+from raytrainer.early import EarlyWorkers, Preparation, early_workers
 from raytrainer.orders import own_sources
 from raytrainer.ray_train import GroupTrainer, ray_train_settings
 from raytrainer.relay import relay_here
@@ -33,7 +33,7 @@ class Plan:
         scaling: Ray Train's scaling configuration.
         sizes: the numbers of workers that the group may have, the smallest first.
         run: Ray Train's run configuration.
-        environment: variables that the workers get before they import anything.
+        preparation: what the workers do before anything else.
         recoverable: whether its size may change while it runs.
         tidied: whether somebody else gives back what its workers had, should this process be killed.
         waits: whether it may take long until it has its places: others have them, or an autoscaler brings them.
@@ -43,7 +43,7 @@ class Plan:
     scaling: ScalingConfig
     sizes: Sequence[int]
     run: RunConfig
-    environment: dict[str, str]
+    preparation: Preparation
     recoverable: bool
     tidied: bool
     waits: bool
@@ -63,7 +63,7 @@ class Plan:
         # Neither its name nor its folder: what a run keeps, the workers write themselves.
         settings = [each.name for each in fields(RunConfig) if each.name not in ("name", "storage_path")]
         same = not other.tidied and all(getattr(self.run, name) == getattr(other.run, name) for name in settings)
-        return same and all(getattr(self, name) == getattr(other, name) for name in ("loop", "scaling", "environment"))
+        return same and all(getattr(self, name) == getattr(other, name) for name in ("loop", "scaling", "preparation"))
 
 
 class Group:
@@ -82,7 +82,7 @@ class Group:
         self._early: EarlyWorkers | None = None
         if plan.at_once:
             with self._settings():
-                self._early = early_workers(plan.scaling, plan.run, plan.environment)
+                self._early = early_workers(plan.scaling, plan.run, plan.preparation)
         self.relay = relay_here()
         self.starts = 0
         self._trainer: GroupTrainer | None = None
@@ -124,7 +124,7 @@ class Group:
                 scaling_config=scaling,
                 run_config=cast("Any", plan.run),
                 relay=self.relay,
-                environment=plan.environment,
+                preparation=plan.preparation,
                 early=self._early,
                 sizes=list(plan.sizes),
                 resizes=self.relay if plan.recoverable else None,

@@ -21,7 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raytrainer.autoscaler import autoscaler
-from raytrainer.early import EarlyWorkers
+from raytrainer.early import EarlyWorkers, Preparation
 from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
 from raytrainer.failures import FailurePolicy
@@ -47,7 +47,7 @@ class GroupTrainer(DataParallelTrainer):
 
     Args:
         relay: told what starting takes, and where the workers wait for each other.
-        environment: variables that the workers get.
+        preparation: what the workers do before anything else.
         early: the workers, where they have been started already.
         sizes: the numbers of workers that the group may have.
         resizes: asked for a checkpoint before the group's size changes; None where it may not change while it runs.
@@ -64,7 +64,7 @@ class GroupTrainer(DataParallelTrainer):
         self,
         *args: Any,
         relay: Any,
-        environment: dict[str, str],
+        preparation: Preparation,
         early: EarlyWorkers | None,
         sizes: list[int],
         resizes: Any,
@@ -72,7 +72,7 @@ class GroupTrainer(DataParallelTrainer):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self._relay, self._environment, self._early = relay, environment, early
+        self._relay, self._preparation, self._early = relay, preparation, early
         self._sizes, self._resizes, self._tidied = sizes, resizes, tidied
         self._controller: Any = None
 
@@ -107,7 +107,7 @@ class GroupTrainer(DataParallelTrainer):
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         ray_trains = {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}
         controller: Any = ray.remote(num_cpus=0, label_selector=here)(GroupController)
-        self._controller = controller.remote(ray_trains, self._relay, self._environment, self._early, **parts)
+        self._controller = controller.remote(ray_trains, self._relay, self._preparation, self._early, **parts)
         self.running = self._controller.run.remote()
         return SimpleNamespace(error=None)
 

@@ -6,12 +6,12 @@ import os
 from typing import Any, ClassVar
 
 import ray
-from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray._private.ray_constants import GPU
 from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import DefaultPlacementGroupHandle, Worker, WorkerGroup
 
-from raytrainer.early import EarlyWorkers, prepare
+from raytrainer.early import EarlyWorkers, Preparation, prepare
 from raytrainer.meeting import meet_at
 from raytrainer.start_clock import StartClock
 
@@ -23,11 +23,11 @@ class ReadyGroup(WorkerGroup):
     every node keeps have imported Ray.
 
     Attributes:
-        environment: variables that the workers get beside Ray Train's settings.
+        preparation: what the workers do before anything else.
         early: the workers that the driver has started already; none is left after the first group.
     """
 
-    environment: ClassVar[dict[str, str]] = {}
+    preparation: ClassVar[Preparation] = Preparation({})
     early: ClassVar[list[EarlyWorkers]] = []
     _taken: EarlyWorkers | None = None
 
@@ -55,9 +55,11 @@ class ReadyGroup(WorkerGroup):
             return WorkerGroup._assign_worker_ranks(workers, replica_group_size=kwargs.get("replica_group_size"))
         workers = super()._create_workers(*args, **kwargs)
         self._tell("workers")
-        variables = {**get_env_vars_to_propagate(), **self.environment}
+        preparation = self.preparation.with_settings()
+        known = [worker.metadata for worker in workers] if workers[0].resources.get(GPU) else []
         _wait_for(
-            [worker.actor for worker in workers], [worker.execute_async(prepare, variables) for worker in workers]
+            [worker.actor for worker in workers],
+            [worker.execute_async(prepare, preparation, rank, *known) for rank, worker in enumerate(workers)],
         )
         self._tell("imports")
         return workers
@@ -83,7 +85,7 @@ class GroupController(TrainController):
     Args:
         settings: Ray Train's, as environment variables.
         relay: where its workers wait for each other.
-        environment: variables that the workers get.
+        preparation: what the workers do before anything else.
         early: the workers that the driver has started already; None where it has not.
         parts: what Ray Train's is given.
     """
@@ -92,7 +94,7 @@ class GroupController(TrainController):
         self,
         settings: dict[str, str],
         relay: Any,
-        environment: dict[str, str],
+        preparation: Preparation,
         early: EarlyWorkers | None,
         **parts: Any,
     ) -> None:
@@ -100,7 +102,7 @@ class GroupController(TrainController):
         # Whether a node goes away, all ranks ask Ray Train together, about once a second.
         if settings.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0":
             meet_at(relay)
-        found = {"environment": environment, "early": [] if early is None else [early]}
+        found = {"preparation": preparation, "early": [] if early is None else [early]}
         group: Any = type("ReadyGroup", (ReadyGroup,), found)
         self.worker_group_cls = group
         super().__init__(**parts)

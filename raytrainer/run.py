@@ -17,6 +17,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raytrainer import cluster, shipping
 from raytrainer.deepspeed_config import Asked, config_problems
+from raytrainer.early import Preparation
 from raytrainer.elastic import batch_problems, global_batch, group_sizes
 from raytrainer.errors import ArgumentsError, Interrupted, TrainingFailed
 from raytrainer.events import Evaluated, Event, Phase
@@ -92,6 +93,11 @@ class Job:
         return train_loop
 
     @property
+    def preparation(self) -> Preparation:
+        """What every worker does before anything else."""
+        return Preparation(travelling_variables(self.travelling))
+
+    @property
     def recoverable(self) -> bool:
         """Whether it is a training, which keeps checkpoints and goes on from them."""
         return self.recovery is not None
@@ -156,7 +162,7 @@ class Work(Protocol):
     @property
     def stays(self) -> bool: ...
     @property
-    def travelling(self) -> Sequence[str]: ...
+    def preparation(self) -> Preparation: ...
     def sizes(self, scaling: ScalingConfig) -> list[int]: ...
     def order(self, scaling: ScalingConfig) -> object: ...
 
@@ -228,8 +234,8 @@ def _fit(job: Work, timer: _Timer, sinks: list[Sink], tidied: bool) -> Outcome:
     scaling = job.scaling or cluster.default_scaling()
     sizes = job.sizes(scaling)
     missing = cluster.check_supply(scaling, sizes[0])
-    environment, waits = travelling_variables(job.travelling), tidied or missing is not None
-    plan = Plan(job.loop, scaling, sizes, job.run, environment, job.recoverable, tidied, waits)
+    waits = tidied or missing is not None
+    plan = Plan(job.loop, scaling, sizes, job.run, job.preparation, job.recoverable, tidied, waits)
     stays = job.stays and plan.lasting and keeps()
     group = open_group(plan)
     try:

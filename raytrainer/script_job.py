@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 
 from raytrainer.checkpoints import Store
+from raytrainer.early import Preparation
 from raytrainer.events import Evaluated
 from raytrainer.ray_train import watches_preemptions
 from raytrainer.run import travelling_variables
@@ -21,6 +24,8 @@ from raytrainer.script_order import ScriptOrder
 from raytrainer.script_worker import script_loop
 from raytrainer.sinks import Sink
 from raytrainer.wire import Verdict
+
+_SETS_VARIABLES = re.compile(r"environ|putenv|dotenv")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,23 @@ class ScriptJob:
     def loop(self) -> Callable[[dict[str, Any]], None]:
         """What Ray Train runs on every worker."""
         return script_loop
+
+    @property
+    def preparation(self) -> Preparation:
+        """What every worker does before anything else.
+
+        A script that sets variables sets them for what it imports: before it comes torch only, as Ray Train needs it.
+        """
+        variables = travelling_variables(self.travelling)
+        return Preparation(variables, ("torch",)) if self._sets_variables() else Preparation(variables)
+
+    def _sets_variables(self) -> bool:
+        """Tell whether the script may set environment variables itself; of a module nothing is known here."""
+        try:
+            text = Path(self.target).read_text(errors="replace")
+        except OSError:
+            return True
+        return bool(_SETS_VARIABLES.search(text))
 
     @property
     def recoverable(self) -> bool:

@@ -14,6 +14,7 @@ from ray._private.utils import set_sigterm_handler
 from ray.train import RunConfig, ScalingConfig
 
 from raytrainer import cluster
+from raytrainer.early import Preparation
 from raytrainer.group import Group, Plan
 from raytrainer.run import OF_MLFLOW, ray_run, travelling_variables
 from raytrainer.staying import expect
@@ -47,8 +48,8 @@ def warm_up(scaling_config: ScalingConfig | None = None, run_config: RunConfig |
         scaling = asked or cluster.default_scaling()
         count = scaling.max_workers
         run = ray_run(given, _folder())
-        environment = travelling_variables(OF_MLFLOW)
-        plan = Plan(train_loop, scaling, [count], run, environment, recoverable=True, tidied=False, waits=False)
+        preparation = Preparation(travelling_variables(OF_MLFLOW))
+        plan = Plan(train_loop, scaling, [count], run, preparation, recoverable=True, tidied=False, waits=False)
         if not plan.lasting or cluster.check_supply(scaling, count) is not None:
             return None
         group = Group(plan)
