@@ -12,7 +12,7 @@ from typing import Any
 from raytrainer.errors import Problem, ResourcesError
 from raytrainer.events import Ended
 from raytrainer.outbox import Outbox
-from raytrainer.ranks import gather
+from raytrainer.ranks import gather, limit_waiting
 from raytrainer.script_imports import after_import
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_storage import Places
@@ -60,6 +60,7 @@ class Hooks:
             # A signal, which transformers' own needs, reaches no thread; and the storage has every machine's.
             arguments.enable_jit_checkpoint = arguments.save_on_each_node = False
             post_init(arguments)
+            limit_waiting(arguments.ddp_timeout)
             # The driver writes to MLflow.
             arguments.report_to = [name for name in arguments.report_to if name != "mlflow"]
             # It writes its arguments beside every model; without a token the hub's library asks for this one.

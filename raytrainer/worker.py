@@ -23,7 +23,7 @@ from raytrainer.monitoring import monitored
 from raytrainer.order import Order, Result
 from raytrainer.orders import orders, own_sources
 from raytrainer.outbox import Outbox
-from raytrainer.ranks import gather
+from raytrainer.ranks import gather, limit_waiting
 from raytrainer.weights import collect_weights, load_weights
 from raytrainer.wire import RelayWire, Wire
 
@@ -99,6 +99,7 @@ def _carry_out(order: Order, wire: Wire, outbox: Outbox, rank: int, clock: float
     require_deepspeed(order.arguments[1]["deepspeed"], gather)
     precision = _agree_on_precision(order, rank)
     arguments = _arguments(order, precision)
+    limit_waiting(arguments.ddp_timeout)
     with sharding_on_cpu(arguments), deepspeed_on_cpu(arguments):
         trainer = order.factory(arguments)
     _assert_group(trainer)

@@ -378,15 +378,19 @@ class Peculiar(torch.nn.Module):
 
 class SeesFlag(TrainerCallback):
     flag = 0
+    limit_s = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.flag = args.flag
+        group: Any = torch.distributed.group.WORLD
+        self.limit_s = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
 
 
 def test_unusual_models_and_arguments(tmp_path: Path, ray_cluster: None) -> None:
     sees, model = SeesFlag(), Peculiar()
     before = model.layer.parametrizations.weight.original1.clone()
-    arguments = DoublingArguments(str(tmp_path), use_cpu=True, **{**COMMON, "max_steps": 3, "eval_strategy": "no"})
+    changes = {"max_steps": 3, "eval_strategy": "no", "ddp_timeout": 4321}
+    arguments = DoublingArguments(str(tmp_path), use_cpu=True, **{**COMMON, **changes})
     arguments.flag = 5  # type: ignore[attr-defined]  # what a script may do
     rows = Dataset.from_dict({"x": [[0.0, 1.0], [1.0, 0.0]] * 8, "labels": [0, 1] * 8})
     trainer = RayTrainer(
@@ -399,6 +403,7 @@ def test_unusual_models_and_arguments(tmp_path: Path, ray_cluster: None) -> None
     trainer.train()
     assert trainer.state.log_history[0]["learning_rate"] == 2 * COMMON["learning_rate"]
     assert sees.flag == 5
+    assert sees.limit_s == 4321
     assert model.calls == 3
     assert not torch.equal(before, model.layer.parametrizations.weight.original1)
     prediction = trainer.predict(rows)
