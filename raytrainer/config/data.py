@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +12,19 @@ from raytrainer.config.section import Count, Section, Word
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Files = Word | Annotated[list[Word], Field(min_length=1)]
+
+
+def found(files: str, folder: str = os.curdir) -> list[str]:
+    """Return what a path or a pattern means on this machine, in order; nothing where nothing is there.
+
+    Args:
+        files: what is said.
+        folder: what it counts from.
+    """
+    path = os.path.expanduser(files)
+    there = os.path.exists(os.path.join(folder, path))
+    paths = [path] if there else sorted(glob.glob(path, root_dir=folder, recursive=True))
+    return [os.path.abspath(os.path.join(folder, each)) for each in paths]
 
 
 class MaxSamples(Section):

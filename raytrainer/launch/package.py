@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ray._private.runtime_env import packaging
 
+from raytrainer.config.data import found
 from raytrainer.errors import Problem, ResourcesError
 
 LIMIT = 100 * 2**20
@@ -93,7 +94,7 @@ def package(root: Path, needed: Collection[str], storage: str | None) -> Package
 
     Args:
         root: the folder.
-        needed: relative paths that the job gets whatever their kind: its config, and the data that this names.
+        needed: paths and patterns of what the job gets whatever its kind: its config, and what this names.
         storage: the runs' folder, where it is one of this machine's.
 
     Raises:
@@ -136,17 +137,15 @@ def _no_code(folder: Path) -> bool:
 
 def _files_of(root: Path, names: Collection[str]) -> Iterator[str]:
     for name in names:
-        path = (root / os.path.expanduser(name)).resolve()
-        if not path.exists():
-            continue  # it may be on the cluster
-        if not path.is_relative_to(root):
-            if os.path.isabs(os.path.expanduser(name)):
-                continue  # a folder that the nodes share
-            fix = "a path in the working directory, --working-dir, or where all nodes can read it"
-            raise ResourcesError(Problem("the job's file", name, f"it is not below {root}, which is what is sent", fix))
-        parts = [path] if path.is_file() else (part for part in path.rglob("*") if part.is_file())
-        for part in parts:
-            yield str(part.relative_to(root))
+        # What is not there may be on the cluster.
+        for path in (Path(each).resolve() for each in found(name, str(root))):
+            if path.is_relative_to(root):
+                parts = [path] if path.is_file() else (part for part in path.rglob("*") if part.is_file())
+                yield from (str(part.relative_to(root)) for part in parts)
+            elif not os.path.isabs(os.path.expanduser(name)):  # else the nodes share it
+                reason = f"it is not below {root}, which is what is sent"
+                fix = "a path in the working directory, --working-dir, or where all nodes can read it"
+                raise ResourcesError(Problem("the job's file", name, reason, fix))
 
 
 def megabytes(size: int) -> str:

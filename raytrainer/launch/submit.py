@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,7 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
         config = load_config(file, settings).config
         said, verb, name = config.model_dump(mode="json", by_alias=True), "train", config.name
     needed = [str(each.relative_to(root.resolve())) for each in _with_bases(path)]
-    data = said.get("data")
-    if isinstance(data, Mapping):
-        for split in ("train", "eval", "test"):
-            given = data.get(split)
-            needed += [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    needed += [*_named(said, "data", "train", "eval", "test"), *_named(said, "model", "name", "tokenizer")]
     needed += [said["script"]] if said.get("script") else []
     storage = str(said["run"]["storage_path"])
     command = ["raytrainer", verb, here, *settings]
@@ -98,6 +94,13 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
         command.append("run.existing=resume")
     local = None if "://" in storage else str(root / storage)
     return Submission(command, name, root, needed=needed, storage=local, **options)
+
+
+def _named(said: Mapping[str, Any], section: str, *settings: str) -> Iterator[str]:
+    """Yield what a section says that may be a path: of data from the hub, nothing is."""
+    of: Mapping[str, Any] = said.get(section) or {}
+    for given in (of.get(each) for each in settings if of.get("hub") is None):
+        yield from [given] if isinstance(given, str) else given if isinstance(given, list) else []
 
 
 def _with_bases(path: Path) -> list[Path]:

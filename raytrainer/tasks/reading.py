@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import posixpath
 import tempfile
@@ -13,7 +12,7 @@ import datasets
 from datasets import Dataset, DatasetDict
 from pyarrow import fs as filesystems
 
-from raytrainer.config.data import Data, Files, MaxSamples
+from raytrainer.config.data import Data, Files, MaxSamples, found
 from raytrainer.errors import ArgumentsError, Problem, unknown_name
 from raytrainer.tasks.json_text import with_dates_as_text
 
@@ -83,7 +82,7 @@ def _read_split(data: Data, name: str, files: Files, downloads: Path) -> Dataset
         if data.hub is not None:
             names = files if isinstance(files, str) else "+".join(files)
             return datasets.load_dataset(data.hub, data.subset, split=names, revision=data.revision)
-        paths = [found for one in ([files] if isinstance(files, str) else files) for found in _find(one, downloads)]
+        paths = [path for one in ([files] if isinstance(files, str) else files) for path in _find(one, downloads)]
         if all(_is_saved(path) for path in paths):
             return datasets.concatenate_datasets([_saved(path) for path in paths])
         builder = data.format or ("imagefolder" if os.path.isdir(paths[0]) else _builder(setting, paths[0]))
@@ -130,11 +129,8 @@ def _find(path: str, downloads: Path) -> list[str]:
             here.mkdir()
         filesystems.copy_files(there, str(here), system, filesystems.LocalFileSystem(), use_threads=False)
         return [str(here)]
-    whole = os.path.abspath(os.path.expanduser(path))
-    if os.path.exists(whole):
-        return [whole]
-    if found := sorted(glob.glob(whole, recursive=True)):
-        return found
+    if paths := found(path):
+        return paths
     raise FileNotFoundError(path)
 
 

@@ -41,6 +41,26 @@ def test_large_data_stays_and_is_told_unless_the_config_names_it(tmp_path: Path)
     assert [(each.path, each.size) for each in chosen.left_out] == [("other.parquet", LARGE)]
 
 
+def test_a_pattern_is_what_it_finds(tmp_path: Path) -> None:
+    fill(tmp_path, "data/a.parquet", "data/deep/b.parquet", size=LARGE)
+    fill(tmp_path, "data/c.jsonl", "data/d.txt")
+    (tmp_path / ".gitignore").write_text("*.jsonl\n*.txt\n")
+    chosen = package(tmp_path, ["data/**/*.parquet", str(tmp_path / "data/*.jsonl"), "s3://bucket/*.csv"], None)
+    assert set(chosen.files) == {".gitignore", "data/a.parquet", "data/deep/b.parquet", "data/c.jsonl"}
+    with pytest.raises(ResourcesError, match=r"\.\./data/\*\.txt.*it is not below"):
+        package(tmp_path / "data" / "deep", ["../../data/*.txt"], None)
+
+
+def test_a_job_gets_the_data_and_the_model_that_its_config_names(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    model = "model: {name: models/first, tokenizer: models/own}"
+    config.write_text(f"name: x\ntask: masked-lm\n{model}\ndata: {{train: [a.txt, 'b/*.txt'], eval: 5, test: c.txt}}\n")
+    needed = ["run.yaml", "a.txt", "b/*.txt", "c.txt", "models/first", "models/own"]
+    assert of_config(str(config), [], tmp_path).needed == needed
+    of_hub = ["data.hub=somebody/texts", "data.train='train[:9]'", "data.test=test"]
+    assert of_config(str(config), of_hub, tmp_path).needed == ["run.yaml", "models/first", "models/own"]
+
+
 def test_what_is_needed_has_to_be_in_the_folder(tmp_path: Path) -> None:
     fill(tmp_path, "beside.jsonl")
     (tmp_path / "project").mkdir()
