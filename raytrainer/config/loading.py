@@ -61,14 +61,27 @@ def read(path: str, overrides: Sequence[str] = ()) -> tuple[Node, list[Problem],
         ConfigError: a file cannot be read.
     """
     problems: list[Problem] = []
-    root = _built(path, (), problems)
+    root = _built(path, (), problems, [])
     root, wrong = override(root, overrides)
     root, unset = put_in(root)
     return root, [*problems, *wrong], unset
 
 
-def _built(path: str, above: tuple[str, ...], problems: list[Problem], said: tuple[str, Node] | None = None) -> Node:
-    """Read a file and what it builds on; ``above`` are the files that build on it."""
+def files_of(path: str) -> list[str]:
+    """Return a config's file and those that it builds on, each counted from the one before it, as it is said there.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    files: list[str] = []
+    _built(path, (), [], files)
+    return files
+
+
+def _built(
+    path: str, above: tuple[str, ...], problems: list[Problem], files: list[str], said: tuple[str, Node] | None = None
+) -> Node:
+    """Read a file and what it builds on; ``above`` are the files that build on it, ``files`` gets what is read."""
     if os.path.realpath(path) in map(os.path.realpath, above):
         assert said is not None
         chain = " -> ".join([*above[[os.path.realpath(p) for p in above].index(os.path.realpath(path)) :], path])
@@ -82,6 +95,7 @@ def _built(path: str, above: tuple[str, ...], problems: list[Problem], said: tup
         setting, node = said
         fix = f"a path that counts from {os.path.dirname(above[-1]) or 'the folder'} of {os.path.basename(above[-1])}"
         raise ConfigError(Problem(setting, node.value, error.problems[0].reason, fix)) from None
+    files.append(path)
     base = root.value.get("base")
     root = replace(root, value={key: node for key, node in root.value.items() if key != "base"})
     if base is None:
@@ -100,5 +114,5 @@ def _built(path: str, above: tuple[str, ...], problems: list[Problem], said: tup
             problems.append(Problem(setting, node.plain(), "it is no path", fix))
             continue
         file = os.path.join(os.path.dirname(path), os.path.expanduser(node.value))
-        below = merge(below, _built(file, (*above, path), problems, (setting, node)))
+        below = merge(below, _built(file, (*above, path), problems, files, (setting, node)))
     return merge(below, root)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raytrainer.errors import ArgumentsError, Problem, ResourcesError
 from raytrainer.launch.jobs import connect, follow
 from raytrainer.launch.package import megabytes, package
@@ -69,15 +67,15 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
     Raises:
         UserError: the config is wrong, or not in the folder.
     """
-    from raytrainer.config.loading import load_config, read
+    from raytrainer.config.loading import files_of, load_config, read
     from raytrainer.config.sweep import load_sweep
     from raytrainer.config.sweep_base import is_sweep
 
-    path = Path(file).resolve()
-    if not path.is_relative_to(root.resolve()):
+    path, folder = Path(file).resolve(), root.resolve()
+    if not path.is_relative_to(folder):
         fix = "a config below the present folder, or --working-dir"
         raise ArgumentsError(Problem("CONFIG", file, f"it is not below {root}, which is what the job gets", fix))
-    here = str(path.relative_to(root.resolve()))
+    here = str(path.relative_to(folder))
     said: Mapping[str, Any]
     if is_sweep(read(file, settings)[0]):
         sweep = load_sweep(file, settings)
@@ -85,7 +83,7 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
     else:
         config = load_config(file, settings).config
         said, verb, name = config.model_dump(mode="json", by_alias=True), "train", config.name
-    needed = [str(each.relative_to(root.resolve())) for each in _with_bases(path)]
+    needed = [each.removeprefix(f"{folder}{os.sep}") for each in files_of(str(path))]
     needed += [*_named(said, "data", "train", "eval", "test"), *_named(said, "model", "name", "tokenizer")]
     needed += [said["script"]] if said.get("script") else []
     storage = str(said["run"]["storage_path"])
@@ -101,12 +99,6 @@ def _named(said: Mapping[str, Any], section: str, *settings: str) -> Iterator[st
     of: Mapping[str, Any] = said.get(section) or {}
     for given in (of.get(each) for each in settings if of.get("hub") is None):
         yield from [given] if isinstance(given, str) else given if isinstance(given, list) else []
-
-
-def _with_bases(path: Path) -> list[Path]:
-    """Return a config's file, and those that it builds on, as far as they are files."""
-    base = yaml.safe_load(path.read_text()).get("base")
-    return [path, *(_with_bases(path.parent / base) if isinstance(base, str) else [])]
 
 
 def submit(submission: Submission, address: str | None, wait: bool) -> int:
@@ -201,13 +193,14 @@ def requirements(file: str) -> list[str]:
         ArgumentsError: there is no such file, or a line is not pinned.
     """
     try:
-        lines = [line.split("#")[0].strip() for line in Path(file).read_text().splitlines()]
+        # pip's own rule: a URL may have a # in it.
+        lines = [re.sub(r"(^|\s+)#.*$", "", line).strip() for line in Path(file).read_text().splitlines()]
     except OSError as error:
         reason = f"it cannot be read: {error.strerror}"
         raise ArgumentsError(Problem("--requirements", file, reason, "a file as pip freeze writes it")) from None
     lines = [line for line in lines if line]
     for line in lines:
-        if not re.search(r"==|@|^-|\.whl$", line):
+        if not re.search(r"==|@|^-|\.whl(#|$)", line):
             fix = "NAME==VERSION, as pip freeze writes it"
             raise ArgumentsError(Problem("--requirements", line, "its version is not pinned", fix))
     return lines

@@ -114,6 +114,28 @@ def test_a_sweeps_job_gets_its_base_and_goes_on_when_it_is_retried(tmp_path: Pat
         of_config(str(folder / "run.yaml"), [], tmp_path / "elsewhere")
 
 
+def test_a_job_gets_what_its_config_builds_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, shared, home = (tmp_path / name for name in ("project", "shared", "home"))
+    own = "trainer: module:build\ntraining: {max_steps: 4}\n"
+    bases = {project / "configs/a.yaml": "base: a/b.yaml\n", project / "configs/a/b.yaml": own}
+    bases |= {shared / "c.yaml": "base: d.yaml\n", shared / "d.yaml": own, home / "e.yaml": own}
+    for file, text in bases.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SITE", "a")
+    config = project / "configs" / "run.yaml"
+    config.write_text(f"base: ['${{SITE}}.yaml', {shared}/c.yaml, ~/e.yaml]\nname: x\n")
+    (project / ".gitignore").write_text("*.yaml\n")
+    made = of_config(str(config), [], project)
+    assert set(package(project, made.needed, None).files) == {
+        *(".gitignore", "configs/run.yaml", "configs/a.yaml", "configs/a/b.yaml")
+    }
+    config.write_text("base: ../../home/e.yaml\nname: x\n")
+    with pytest.raises(ResourcesError, match="it is not below"):
+        package(project, of_config(str(config), [], project).needed, None)
+
+
 def test_variables_travel_when_they_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +155,12 @@ def test_requirements_are_pinned(tmp_path: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("# ours\ntransformers==5.23.0  # pinned\n\nmine @ https://example.com/mine.whl\n")
     assert requirements(str(file)) == ["transformers==5.23.0", "mine @ https://example.com/mine.whl"]
+    frozen = [
+        "a @ git+https://example.com/a@1f0c#subdirectory=py",
+        "https://example.com/b-1-py3-none-any.whl#sha256=0a",
+    ]
+    file.write_text("\n".join([f"{frozen[0]}  # ours", frozen[1]]))
+    assert requirements(str(file)) == frozen
     file.write_text("transformers>=5\n")
     with pytest.raises(ArgumentsError, match="its version is not pinned"):
         requirements(str(file))
