@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import tempfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import ray_constants, worker
 from ray._private.runtime_env import packaging
 from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
-from ray.exceptions import RuntimeEnvSetupError
+from ray.exceptions import RayError, RuntimeEnvSetupError
 
 from raytrainer.autoscaler import autoscaler
 from raytrainer.config.schema import OwnTrainer, Script
@@ -94,4 +100,32 @@ def _send(folder: str) -> str:
                 " ray job submit --working-dir",
             )
         ) from error
-    return str(sent["working_dir"])
+    uri = str(sent["working_dir"])
+    _keep(uri, _cluster())
+    return uri
+
+
+def _cluster() -> Any:
+    """Return Ray's client of the cluster that this program is connected to; None for none."""
+    return getattr(worker.global_worker, "gcs_client", None)
+
+
+@functools.cache
+def _keep(uri: str, cluster: Any) -> None:
+    """Have the cluster keep a folder for as long as this program is connected to it.
+
+    Ray deletes one after ten minutes that no job and no detached actor was started with, and nodes may join later.
+    """
+    variable = ray_constants.RAY_RUNTIME_ENV_URI_PIN_EXPIRATION_S_ENV_VAR
+    seconds = int(os.environ.get(variable, ray_constants.RAY_RUNTIME_ENV_URI_PIN_EXPIRATION_S_DEFAULT))
+
+    def pin() -> None:
+        while _cluster() is cluster:
+            # One that fails is followed by the next before Ray forgets the last.
+            with contextlib.suppress(RayError):
+                cluster.pin_runtime_env_uri(uri, seconds)
+            time.sleep(seconds / 3)
+
+    # With 0 Ray deletes nothing that it was not told of.
+    if seconds > 0:
+        threading.Thread(target=pin, name="raytrainer-folder", daemon=True).start()
