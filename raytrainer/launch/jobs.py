@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from raytrainer.errors import Problem, ResourcesError
+from raytrainer.launch.following import INTERRUPTED, Unanswered, absence, asked_again, stopping
 from raytrainer.progress_view import duration
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 # Ray lets these two count more than an address that it is given.
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_POLL_S = 0.5
-INTERRUPTED = 130
+# How long the end of a log may take to arrive: the node that has it may be gone.
+_LAST_LINES_S = 30.0
 
 
 def connect(address: str | None) -> Any:
@@ -66,13 +66,28 @@ def details(client: Any, job: str) -> Any:
     """Return what the server knows of a job.
 
     Raises:
+        Unanswered: it cannot be asked now.
         ResourcesError: it has none of that name.
     """
-    try:
+    with _answered(job):
         return client.get_job_info(job)
-    except RuntimeError as error:
-        fix = "an ID that raytrainer jobs lists"
-        raise ResourcesError(Problem("the job's ID", job, "the server knows no such job", fix)) from error
+
+
+@contextlib.contextmanager
+def _answered(job: str) -> Iterator[None]:
+    """Turn what Ray's client raises about a job into what it means for the user."""
+    from aiohttp import ClientError
+
+    try:
+        yield
+    except (RuntimeError, OSError, ClientError) as error:
+        # The client has the status in its text only.
+        if str(error).startswith("Request failed with status code 404"):
+            fix = "an ID that raytrainer jobs lists"
+            raise ResourcesError(Problem("the job's ID", job, "the server knows no such job", fix)) from error
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        fix = f"raytrainer logs {job} --follow, when the head is there again; the job goes on"
+        raise Unanswered(Problem("the job", job, f"the server does not answer: {line}", fix)) from error
 
 
 def show(client: Any) -> None:
@@ -89,6 +104,72 @@ def show(client: Any) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
+class _Follower:
+    """Shows what a job writes, each line once, whatever becomes of the connection.
+
+    Args:
+        client: of the server.
+        job: its submission ID.
+    """
+
+    def __init__(self, client: Any, job: str) -> None:
+        self._client, self._job = client, job
+        self._written = 0
+        self._stops = False
+        self.away = absence(job)
+
+    def stop(self) -> None:
+        """Stop the job, as soon as the server answers."""
+        self._stops = True
+        with contextlib.suppress(Unanswered), _answered(self._job):
+            self._client.stop_job(self._job)
+            self._stops = False
+
+    def look(self) -> int | None:
+        """Show what is written until the connection ends; return the exit status where the job has ended."""
+        if self._stops:
+            self.stop()
+        known = details(self._client, self._job)
+        if known.status.is_terminal():
+            self._show_end()
+            return status(known)
+        try:
+            asyncio.run(self._show())
+        except Unanswered as error:
+            self.away(error)
+        return None
+
+    async def _show(self) -> None:
+        place, texts = 0, self._client.tail_job_logs(self._job)
+        while True:
+            with _answered(self._job):
+                text = await anext(texts, None)
+            if text is None:
+                return
+            # Not in there: a stdout that is closed is no lost connection.
+            place = self._write(text, place)
+
+    def _show_end(self) -> None:
+        try:
+            asked_again(self._rest, lambda error: None, _LAST_LINES_S)
+        except Unanswered as error:
+            print(f"{self._job}: the end of its log is not shown: {error.problems[0].reason}", file=sys.stderr)
+
+    def _rest(self) -> bool:
+        with _answered(self._job):
+            log = self._client.get_job_logs(self._job)
+        self._write(log, 0)
+        return True
+
+    def _write(self, text: str, place: int) -> int:
+        """Write what is new of a text that begins at a place in the log; return the place of its end."""
+        end = place + len(text)
+        sys.stdout.write(text[max(0, self._written - place) :])
+        sys.stdout.flush()
+        self._written = max(self._written, end)
+        return end
+
+
 def follow(client: Any, job: str) -> int:
     """Show what a job writes until it ends. Ctrl-C once asks, twice stops the job.
 
@@ -98,52 +179,23 @@ def follow(client: Any, job: str) -> int:
 
     Returns:
         The exit status: the job's own, 1 where it has none, 130 where it was stopped.
+
+    Raises:
+        ResourcesError: the server knows the job no more, or has been away for long.
     """
-    with stopping(job, f"raytrainer logs {job}", lambda: client.stop_job(job)):
-        asyncio.run(_show(client, job))
-        return status(ended(client, job))
-
-
-@contextlib.contextmanager
-def stopping(job: str, logs: str, stop: Callable[[], Any]) -> Iterator[None]:
-    """Inside, Ctrl-C once asks, twice stops a job, and three times ends this program.
-
-    Args:
-        job: what it is called.
-        logs: the command that shows what it writes.
-        stop: stops it.
-    """
-    asked = 0
-
-    def interrupt(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            print(f"\nonce more stops {job}; it goes on without this program, too: {logs}", file=sys.stderr)
-        elif asked == 2:
-            print(f"stopping {job}", file=sys.stderr)
-            stop()
-        else:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-async def _show(client: Any, job: str) -> None:
-    async for text in client.tail_job_logs(job):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    follower = _Follower(client, job)
+    with stopping(job, f"raytrainer logs {job}", follower.stop):
+        return asked_again(follower.look, follower.away)
 
 
 def ended(client: Any, job: str) -> Any:
     """Wait until a job has ended, and return what the server knows of it."""
-    while not (known := details(client, job)).status.is_terminal():
-        time.sleep(_POLL_S)
-    return known
+
+    def look() -> Any:
+        known = details(client, job)
+        return known if known.status.is_terminal() else None
+
+    return asked_again(look, absence(job))
 
 
 def status(known: Any) -> int:

@@ -6,17 +6,15 @@ import contextlib
 import sys
 import time
 
-from raytrainer.launch.jobs import INTERRUPTED, stopping
+from raytrainer.launch.following import INTERRUPTED, absence, asked_again, stopping
 from raytrainer.launch.kube_cluster import Cluster, Document
 from raytrainer.launch.kube_log import Log
-from raytrainer.launch.kube_refusals import EVENT, POD, RAY_JOB, Refused, Unanswered
+from raytrainer.launch.kube_refusals import EVENT, POD, RAY_JOB, Refused
 from raytrainer.launch.kube_state import exit_status, has_log, state, waiting
 from raytrainer.launch.manifest_pods import RUN_LABEL
 
-_POLL_S = 1.0
-# How long nobody may look at a new job, the API may be away, and a log that has ended may take to arrive.
+# How long nobody may look at a new job, and a log that has ended may take to arrive.
 _SILENCE_S = 30.0
-_AWAY_S = 600.0
 _LAST_LINES_S = 30.0
 
 
@@ -78,10 +76,6 @@ class _Follower:
             print(f"{self.name}: {what}", file=sys.stderr, flush=True)
         self._said[about] = what
 
-    def away(self, error: Unanswered) -> None:
-        """Say that nothing is known for now."""
-        self._say("away", f"it goes on; what it does is not known for now: {error.problems[0].reason}")
-
     def last_lines(self) -> None:
         """Wait for what has been written, and not come yet."""
         for log in self._logs.values():
@@ -102,19 +96,8 @@ def follow(cluster: Cluster, name: str) -> int:
         ResourcesError: the API does not let us look, or has been away for long.
     """
     follower = _Follower(cluster, name)
-    answered = time.monotonic()
     # The handler only leaves word: it may have come in the middle of a request.
     with stopping(name, f"kubectl {cluster.options} logs -f job/{name}", lambda: setattr(follower, "stop", True)):
-        while True:
-            try:
-                ended = follower.look()
-                answered = time.monotonic()
-            except Unanswered as error:
-                if time.monotonic() - answered > _AWAY_S:
-                    raise
-                follower.away(error)
-                ended = None
-            if ended is not None:
-                follower.last_lines()
-                return ended
-            time.sleep(_POLL_S)
+        ended = asked_again(follower.look, absence(name))
+        follower.last_lines()
+        return ended

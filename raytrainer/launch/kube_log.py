@@ -6,8 +6,9 @@ import sys
 import threading
 
 from raytrainer.errors import ResourcesError
+from raytrainer.launch.following import Unanswered
 from raytrainer.launch.kube_cluster import Cluster
-from raytrainer.launch.kube_refusals import POD, Absent, Unanswered
+from raytrainer.launch.kube_refusals import POD, Absent
 from raytrainer.launch.kube_state import submitter
 from raytrainer.launch.manifest_pods import SUBMITTER
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raytrainer.errors import NOTHING, Problem, ResourcesError
+from raytrainer.launch.following import Unanswered
 
 _KUBERAY = "docs.ray.io/en/latest/cluster/kubernetes/getting-started/kuberay-operator-installation.html"
 
@@ -47,10 +48,6 @@ class Absent(ResourcesError):
 
 class Exists(ResourcesError):
     """There is an object of that name."""
-
-
-class Unanswered(ResourcesError):
-    """The server cannot be reached, or cannot answer now; later it may."""
 
 
 @contextlib.contextmanager

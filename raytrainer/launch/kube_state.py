@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from raytrainer.launch.jobs import INTERRUPTED
+from raytrainer.launch.following import INTERRUPTED
 from raytrainer.launch.manifest_pods import SUBMITTER
 
 Document = dict[str, Any]
