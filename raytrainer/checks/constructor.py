@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import has_length
+from transformers.utils.generic import find_labels
 
 from raytrainer.checks.binding import constructor_of_its_own
 from raytrainer.checks.wording import kind_of
@@ -26,7 +27,7 @@ def constructor(kind: type[Trainer], bound: dict[str, Any], given: TrainingArgum
         ArgumentsError: with every problem found.
     """
     problems = [
-        *_model(kind, bound),
+        *_model(kind, bound, given),
         *_data(bound, given),
         *_callables(bound, given),
         *_optimizers(bound),
@@ -38,9 +39,7 @@ def constructor(kind: type[Trainer], bound: dict[str, Any], given: TrainingArgum
         raise ArgumentsError(*problems)
 
 
-def _model(kind: type[Trainer], bound: dict[str, Any]) -> Iterator[Problem]:
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
-
+def _model(kind: type[Trainer], bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]:
     model, model_init = bound.get("model"), bound.get("model_init")
     if model is not None and model_init is not None:
         yield Problem(
@@ -56,13 +55,24 @@ def _model(kind: type[Trainer], bound: dict[str, Any]) -> Iterator[Problem]:
             "model_init", model_init, "it takes more than one argument", "a function of none, or of the trial"
         )
     own_loss = kind.compute_loss is not Trainer.compute_loss or bound.get("compute_loss_func") is not None
-    if type(model).__name__ in MODEL_MAPPING_NAMES.values() and hasattr(model, "config") and not own_loss:
+    if not own_loss and _never_has_a_loss(type(model), given.label_names or []):
         yield Problem(
             "model",
             type(model).__name__,
             "it computes hidden states and no loss",
             "a model with a head, for example AutoModelForSequenceClassification.from_pretrained(...)",
         )
+
+
+def _never_has_a_loss(model: type, label_names: list[str]) -> bool:
+    """Tell whether a model is one of transformers' own that take nothing of which they could compute a loss."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    # Any other class may do as it likes, under whatever name: the workers find out by a forward pass.
+    if not model.__module__.startswith("transformers.") or model.__name__ not in MODEL_MAPPING_NAMES.values():
+        return False
+    asks = {*find_labels(model), *label_names, "return_loss"}
+    return asks.isdisjoint(inspect.signature(model.forward).parameters)  # type: ignore[attr-defined]  # it is a model
 
 
 def _data(bound: dict[str, Any], given: TrainingArguments) -> Iterator[Problem]:

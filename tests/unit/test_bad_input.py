@@ -14,7 +14,16 @@ import torch
 from datasets import Dataset, DatasetDict
 from ray.train import RunConfig
 from ray.train.v2.api.config import ScalingConfig
-from transformers import BertConfig, BertModel, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    TrainingArguments,
+)
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from raytrainer import (
     RaySeq2SeqTrainer,
@@ -539,6 +548,25 @@ def test_what_a_class_of_the_users_own_makes_right_is_accepted(tmp_path: Path) -
     own = OwnLoss(base, arguments(label_names=["label"]), train_dataset=ROWS, data_collator=list, weights=[0.5])
     assert isinstance(own.weights, torch.Tensor)
     assert RayTrainer(tiny_bert(), None, train_dataset=ROWS).args.output_dir == "tmp_trainer"
+
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+OwnBert = type("BertModel", (BertModel,), {})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CLIPModel(CLIPConfig(text_config=TINY, vision_config=TINY)),
+        lambda: ParakeetForCTC(ParakeetCTCConfig(encoder_config={**TINY, "subsampling_conv_channels": 8})),
+        lambda: OwnBert(BertConfig(**TINY)),
+    ],
+    ids=["return_loss", "labels", "a class of the user's own"],
+)
+def test_a_model_that_may_have_a_loss_is_left_to_the_workers(make: Callable[[], Any]) -> None:
+    model = make()
+    assert type(model).__name__ in MODEL_MAPPING_NAMES.values()
+    assert trainer(model=model).model is model
 
 
 def test_a_gradient_hook_does_not_vanish() -> None:
