@@ -28,26 +28,26 @@ def bind(kind: type[Trainer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """
     positional: list[str] = []
     known: list[str] = []
-    open_ended = True
+    places_go_on = names_go_on = True
     for parameters in _constructors(kind):
         by_kind = {p.name: p.kind for p in parameters}
-        known += [name for name, k in by_kind.items() if k in _NAMED]
-        if not positional:
-            positional = [name for name, k in by_kind.items() if k in _POSITIONAL]
-        if inspect.Parameter.VAR_KEYWORD not in by_kind.values():
-            open_ended = False
-            break
+        if places_go_on:
+            positional += [name for name, k in by_kind.items() if k in _POSITIONAL]
+            places_go_on = inspect.Parameter.VAR_POSITIONAL in by_kind.values()
+        if names_go_on:
+            known += [name for name, k in by_kind.items() if k in _NAMED]
+            names_go_on = inspect.Parameter.VAR_KEYWORD in by_kind.values()
     if len(args) > len(positional):
         raise ArgumentsError(
             Problem(
                 f"{kind.__name__}(...)",
                 f"{len(args)} positional arguments",
-                f"it takes at most {len(positional)}: {', '.join(positional)}",
+                f"it takes at most {len(positional)}: {', '.join(positional)}" if positional else "it takes none",
                 "pass the rest by name",
             )
         )
     for name in kwargs:
-        if not open_ended and name not in known:
+        if not names_go_on and name not in known:
             raise ArgumentsError(
                 Problem(name, kwargs[name], f"{kind.__name__} takes no such argument", unknown_name(name, known))
             )

@@ -21,6 +21,7 @@ from transformers import (
     CLIPModel,
     ParakeetCTCConfig,
     ParakeetForCTC,
+    Trainer,
     TrainingArguments,
 )
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
@@ -58,6 +59,19 @@ def arguments(**changes: Any) -> RayTrainingArguments:
 def trainer(**changes: Any) -> Any:
     parts = {"model": tiny_bert(), "args": arguments(), "train_dataset": ROWS}
     return RayTrainer(**{**parts, **changes})
+
+
+class Distilling(Trainer):
+    """Has a teacher, and hands all else on by place or by name."""
+
+    def __init__(self, teacher: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher = teacher
+
+
+class Keywords(Trainer):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
 
 def elastic(**changes: Any) -> Any:
@@ -293,6 +307,20 @@ TABLE: dict[str, tuple[Callable[[], Any], str, str, str, str]] = {
         "RayTrainer(...)",
         "20 positional",
         "at most",
+        "by name",
+    ),
+    "too many positional for all constructors": (
+        lambda: distribute(Distilling)("teacher", *range(20)),
+        "Distilling(...)",
+        "21 positional",
+        "teacher, model, args",
+        "by name",
+    ),
+    "positional for keywords alone": (
+        lambda: distribute(Keywords)(tiny_bert()),  # type: ignore[call-arg]  # the mistake
+        "Keywords(...)",
+        "1 positional",
+        "takes none",
         "by name",
     ),
     "no model": (lambda: trainer(model=None), "model", "None", "nothing to train", "from_pretrained"),
@@ -567,6 +595,12 @@ def test_a_model_that_may_have_a_loss_is_left_to_the_workers(make: Callable[[], 
     model = make()
     assert type(model).__name__ in MODEL_MAPPING_NAMES.values()
     assert trainer(model=model).model is model
+
+
+def test_a_constructor_that_hands_places_on() -> None:
+    model = tiny_bert()
+    made: Any = distribute(Distilling)("teacher", model, arguments(), list, ROWS)
+    assert (made.model, made._bound["data_collator"], made._bound["train_dataset"]) == (model, list, ROWS)
 
 
 def test_a_gradient_hook_does_not_vanish() -> None:
