@@ -34,6 +34,7 @@ def check_names(trainer: Trainer) -> list[Problem]:
         for setting, known in ((f"argument of {forward(trainer)}", arguments), ("label_names", names))
         if "label" in known
     ]
+    elsewhere = {"label", "labels"} if keeps_labels(trainer) else {"label"}
     takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
     problems += [
         Problem(
@@ -43,9 +44,14 @@ def check_names(trainer: Trainer) -> list[Problem]:
             unknown_name(name, list(arguments)),
         )
         for name in names
-        if name not in arguments and name != "label" and not takes_any
+        if name not in arguments and name not in elsewhere and not takes_any
     ]
     return problems
+
+
+def keeps_labels(trainer: Trainer) -> bool:
+    """Tell whether the trainer takes the labels out of a batch before forward, for a loss that it computes itself."""
+    return trainer.compute_loss_func is not None or trainer.label_smoother is not None
 
 
 def check_evaluation(trainer: Trainer, batch: Mapping[str, Any]) -> list[Problem]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from raytrainer.contract.labels import check_names, forward, parameters
+from raytrainer.contract.labels import check_names, forward, keeps_labels, parameters
 from raytrainer.contract.loss_scale import count_items
 from raytrainer.contract.rehearsal import overrides, rehearse
 from raytrainer.errors import Problem
@@ -33,7 +33,7 @@ def check_model(trainer: Trainer, batch: Mapping[str, Any]) -> list[Problem]:
     inputs = dict(batch)
     if "label" in parameters(trainer) and "label" not in inputs and "labels" in inputs:
         inputs["label"] = inputs.pop("labels")  # found by its name already; see what else there is
-    if trainer.compute_loss_func is not None or trainer.label_smoother is not None:
+    if keeps_labels(trainer):
         inputs.pop("labels", None)
     num_items = count_items(trainer, batch) if trainer.model_accepts_loss_kwargs else None
 
@@ -67,7 +67,7 @@ def _output_problems(trainer: Trainer, batch: Mapping[str, Any], outputs: Any, *
         reason = f"the Trainer reads the loss from a tuple or a transformers.utils.ModelOutput{tensor}"
         return problem(type(outputs).__name__, reason, "return a tuple, (loss, logits)")
     labels = [name for name in dict.fromkeys([*trainer.label_names, "labels"]) if batch.get(name) is not None]
-    if trainer.compute_loss_func is not None or trainer.label_smoother is not None or not (trains or labels):
+    if keeps_labels(trainer) or not (trains or labels):
         return []
     items = dict(outputs) if isinstance(outputs, dict) else dict(enumerate(outputs))
     place = "loss" if isinstance(outputs, dict) else 0

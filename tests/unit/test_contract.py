@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+from transformers import DataCollatorForLanguageModeling, PreTrainedConfig, Trainer, TrainingArguments
 from transformers.utils.generic import ModelOutput
 
 from raytrainer.contract import (
@@ -287,6 +287,24 @@ def test_a_loss_function_gets_labels_that_forward_does_not(build: Build) -> None
     bare = breaking(lambda s, x: s.head(x))
     (problem,) = inspect_model(build(bare, compute_loss_func=compute_loss), probe_loss_scale=True).problems
     assert problem.value == "Tensor"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"compute_loss_func": lambda outputs, labels, num_items_in_batch=None: outputs["logits"].mean()},
+        {"label_smoothing_factor": 0.1},
+    ],
+    ids=lambda loss: str(*loss),
+)
+def test_labels_may_be_named_where_the_trainer_keeps_them(build: Build, loss: dict[str, Any]) -> None:
+    model: Any = breaking(lambda s, x: {"logits": s.head(x)})
+    model.config = PreTrainedConfig()
+    trainer = build(model, label_names=["labels"], **loss)
+    assert inspect_model(trainer, probe_loss_scale=True) == Verdict()
+    assert trainer.evaluate()["eval_loss"]
+    (problem,) = inspect_model(build(model, label_names=["labels"]), probe_loss_scale=True).problems[:1]
+    assert "has no argument of this name" in problem.reason
 
 
 def test_an_exception_of_the_models_own_is_left_to_training(build: Build) -> None:
