@@ -81,7 +81,7 @@ class ContractError(UserError):
 
 
 class ShippingError(UserError):
-    """Something handed to the constructor cannot travel to the workers."""
+    """Something handed to the constructor cannot travel to the workers, or what it became there not back."""
 
 
 class TrainingFailed(RayTrainerError, RuntimeError):

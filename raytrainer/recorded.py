@@ -14,8 +14,9 @@ from transformers.trainer_callback import CallbackHandler, PrinterCallback
 from raytrainer import checks, shipping
 from raytrainer.arguments import RayTrainingArguments, field_values, rebuild
 from raytrainer.environment import environment
+from raytrainer.errors import Problem, Seen, ShippingError
 from raytrainer.order import Schedule
-from raytrainer.weights import Weights, fits, load_weights
+from raytrainer.weights import Weights, differences, load_weights
 from raytrainer.where import here
 
 # How the trainer that is built on the driver differs: on the CPU, alone, telling nobody.
@@ -176,7 +177,16 @@ class Recorded:
             vars(self).update(kept)
             vars(self).update(self._assigned)
             self._built = True
-            self._load_trained()
+            if different := self._load_trained():
+                raise ShippingError(
+                    Problem(
+                        "model",
+                        Seen("; ".join(different[:3])),
+                        "the model that the constructor makes here cannot hold the trained weights",
+                        f"load a checkpoint of {self.args.output_dir}, or change the model before it is passed, not on"
+                        " the workers",
+                    )
+                )
             self._load_schedule()
         finally:
             self._building = False
@@ -201,20 +211,22 @@ class Recorded:
         if self.lr_scheduler is not None:
             self.lr_scheduler.load_state_dict(self._schedule.scheduler)
 
-    def _load_trained(self) -> None:
-        """Copy the trained weights into the model, where there is one that can hold them."""
+    def _load_trained(self) -> list[str]:
+        """Copy the trained weights into the model, where there is one; return what keeps it from holding them."""
         model = vars(self).get("model")
         if self._weights is None or model is None:
-            return
-        if fits(model, self._weights):
-            load_weights(model, self._weights)
-            self._load_settings(model)
-            # An object passed in carries its weights from now on; what the constructor makes does not.
-            if model is self._bound.get("model"):
-                vars(self)["_weights"] = None
-        elif not self._built:
+            return []
+        if different := differences(model, self._weights):
             # The constructor wraps the model (adapters, a head): only what it builds can hold these weights.
             del vars(self)["model"]
+            vars(self)["_built"] = False
+            return different
+        load_weights(model, self._weights)
+        self._load_settings(model)
+        # An object passed in carries its weights from now on; what the constructor makes does not.
+        if model is self._bound.get("model"):
+            vars(self)["_weights"] = None
+        return []
 
     def _load_settings(self, model: Any) -> None:
         settings = self._settings

@@ -65,10 +65,12 @@ def load_weights(module: torch.nn.Module, weights: Weights) -> None:
         module.load_state_dict({name: _to_tensor(weight) for name, weight in weights.items()})
 
 
-def fits(module: Any, weights: Weights) -> bool:
-    """Tell whether a module has exactly these names and shapes."""
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in module.state_dict().items()}
-    return shapes == {name: getattr(weight, "shape", ()) for name, weight in weights.items()}
+def differences(module: Any, weights: Weights) -> list[str]:
+    """Say of each name what keeps a module from holding these weights; empty where it has the same names and shapes."""
+    here = {name: tuple(getattr(value, "shape", ())) for name, value in module.state_dict().items()}
+    given = {name: getattr(weight, "shape", ()) for name, weight in weights.items()}
+    names = [name for name in {**given, **here} if given.get(name) != here.get(name)]
+    return [f"{name} {given.get(name, 'absent')} trained, {here.get(name, 'absent')} here" for name in names]
 
 
 def _to_bytes(tensor: Any) -> Any:
