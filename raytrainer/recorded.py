@@ -27,6 +27,7 @@ _ON_THE_DRIVER: dict[str, Any] = {
     "tf32": None,
     "deepspeed": None,
     "fsdp": None,
+    "parallelism_config": None,
     "torch_compile": False,
     "torch_compile_backend": None,
     "torch_compile_mode": None,
@@ -35,6 +36,9 @@ _ON_THE_DRIVER: dict[str, Any] = {
 
 # What a run begins with and ends with; kept when the transformers object is built.
 _STATE_OF_A_RUN = frozenset({"args", "state", "control", "is_in_train", "callback_handler"})
+
+# What a training makes; made here when it is asked for, because its packages may be where the workers are alone.
+_MADE_BY_TRAINING = ("optimizer", "lr_scheduler")
 
 Self = TypeVar("Self", bound="Recorded")
 
@@ -128,10 +132,13 @@ class Recorded:
 
     def __getattr__(self, name: str) -> Any:
         # IPython and pickle ask every object for names like these; no trainer has them.
-        if name.startswith(("__", "_repr_", "_ipython_")) or self._built or self._building:
+        trained = name in _MADE_BY_TRAINING and self._schedule is not None
+        if name.startswith(("__", "_repr_", "_ipython_")) or (self._built and not trained) or self._building:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name == "callback_handler":
             vars(self)[name] = self._callback_handler()
+        elif self._built:
+            self._make_optimizer()
         else:
             self._build()
         return getattr(self, name)
@@ -200,12 +207,22 @@ class Recorded:
         if self._built:
             self._load_schedule()
 
+    def _make_optimizer(self) -> None:
+        vars(self).update(dict.fromkeys(_MADE_BY_TRAINING), _building=True)
+        try:
+            Trainer.create_optimizer_and_scheduler(cast("Trainer", self), self.state.max_steps)
+        finally:
+            vars(self)["_building"] = False
+            self._load_schedule()
+
     def _load_schedule(self) -> None:
         """Give optimizer and scheduler the hyperparameters that the training ended with; its momenta stay behind."""
         if self._schedule is None:
             return
-        if self.optimizer is None:
-            Trainer.create_optimizer_and_scheduler(cast("Trainer", self), self.state.max_steps)
+        if vars(self).get("optimizer") is None:
+            for name in _MADE_BY_TRAINING:
+                vars(self).pop(name, None)  # __getattr__ has them made
+            return
         for group, trained in zip(self.optimizer.param_groups, self._schedule.groups, strict=False):
             group.update(trained)
         if self.lr_scheduler is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import ParallelismConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from raytrainer import RayTrainer, RayTrainingArguments
@@ -46,3 +48,27 @@ def test_a_trainer_that_is_built_does_not_keep_the_weights_of_before(tmp_path: P
     trainer._keep_weights(weights(tiny_bert(labels=3)))
     with pytest.raises(ShippingError):
         trainer.save_model(tmp_path / "model")
+
+
+def test_the_optimizer_has_what_training_ended_with(tmp_path: Path) -> None:
+    trainer = trained(tmp_path)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.25, 0.25]
+    assert trainer.lr_scheduler.optimizer is trainer.optimizer
+    assert trainer.lr_scheduler.get_last_lr() == [0.25, 0.25]
+    assert trainer._assigned == {}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="it is here")
+def test_an_optimizer_that_only_the_workers_have_keeps_nothing_from_being_saved(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, optim="adamw_bnb_8bit")
+    trainer.save_model(tmp_path / "model")
+    assert (tmp_path / "model/model.safetensors").exists()
+    for _ in range(2):
+        with pytest.raises(ImportError, match="bitsandbytes"):
+            _ = trainer.optimizer
+
+
+def test_a_model_split_over_workers_is_saved_by_one_process(tmp_path: Path) -> None:
+    trainer = trained(tmp_path, parallelism_config=ParallelismConfig(tp_size=2))
+    trainer.save_model(tmp_path / "model")
+    assert (tmp_path / "model/model.safetensors").exists()
