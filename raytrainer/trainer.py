@@ -79,7 +79,8 @@ class RayTrainer(OnWorkers, Trainer):
 class RaySeq2SeqTrainer(OnWorkers, Seq2SeqTrainer):
     """transformers' Seq2SeqTrainer, with ``train``, ``evaluate`` and ``predict`` done by Ray Train workers.
 
-    ``evaluate`` and ``predict`` take generation arguments as the parent's do. See ``RayTrainer``.
+    ``evaluate`` and ``predict`` take generation arguments as the parent's do, and as the parent's they keep the
+    examples that fill up the last batches of several workers. See ``RayTrainer``.
     """
 
 
