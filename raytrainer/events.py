@@ -83,7 +83,8 @@ class Logged:
         samples_per_second: training examples a second over all workers since the last log, None when nothing
             was trained in between.
         tokens_per_second: the same for the tokens of a text model's inputs, padding included; None without any.
-        memory_peak_bytes: of the GPU where rank 0 has one, else of its process; None where the others are.
+        memory_peak_bytes: of rank 0's GPU since the training began; without a GPU of its process since that began.
+            None where the others are.
     """
 
     step: int

@@ -47,6 +47,9 @@ class Meter:
             batch_size: examples an optimizer step, over all workers and accumulation.
         """
         self._batch_size = batch_size
+        if torch.cuda.is_initialized():
+            # A process that is used again would tell the peak of what it did before.
+            torch.cuda.reset_peak_memory_stats()
         self.skip(step)
 
     def skip(self, step: int) -> None:
