@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+import yaml
 
 from raytrainer.config.data import Data
 from raytrainer.config.section import Trained
@@ -18,13 +21,16 @@ def describe(tracker: Tracker, config: Trained, resolved: str) -> None:
         config: the config.
         resolved: the same in full as YAML, without secrets.
     """
-    tracker.put_settings(config.model_dump(by_alias=True, mode="json"))
+    # Not from the config itself: in that the variables have their values, secret ones too.
+    settings: dict[str, Any] = yaml.safe_load(resolved)
+    tracker.put_settings(settings)
     tracker.add(Entry(texts={"config.yaml": resolved}))
-    data = getattr(config, "data", None)
-    if isinstance(data, Data):
+    if isinstance(getattr(config, "data", None), Data):
+        data = settings["data"]
         # Where the evaluation's examples are held out of the training's, they come from there.
-        evaluation = data.eval if isinstance(data.eval, str | list) else data.train
-        tracker.sources |= {"training": _named(data.train, data.hub), "evaluation": _named(evaluation, data.hub)}
+        evaluation = data["eval"] if isinstance(data["eval"], str | list) else data["train"]
+        sources = {"training": data["train"], "evaluation": evaluation}
+        tracker.sources |= {context: _named(place, data["hub"]) for context, place in sources.items()}
 
 
 def score(config: Trained, metrics: dict[str, float]) -> tuple[str, float] | None:
