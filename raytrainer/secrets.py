@@ -12,8 +12,9 @@ _NAMES = re.compile(
     r"|(?i:(?:^|[.-])token$|(?:^|[._-])(?:(?:hub|hf|auth|access|api|bearer|session|tracking)[._-]?token|passw(?:or)?d|pwd"
     r"|secret|(?:api|access|secret|private)[._-]?key|credentials?)$)"
 )
-_SETTING = re.compile(r"([\w.-]+)=[^&\s'\"]+")
-_CREDENTIALS = re.compile(r"://[^/\s'\"@]+@")
+_SETTING = re.compile(r"([\w.-]+)=([^&\s'\"]+)")
+# To the last @: a password may have one in it.
+_CREDENTIALS = re.compile(r"://[^/\s'\"]*@")
 
 
 def names_secret(name: str) -> bool:
@@ -22,8 +23,8 @@ def names_secret(name: str) -> bool:
 
 
 def has_credentials(uri: str) -> bool:
-    """Tell whether there is a user or a password in an address."""
-    return bool(_CREDENTIALS.search(uri))
+    """Tell whether there is a user, a password or a key in an address."""
+    return masked(uri) != uri
 
 
 def masked(text: str, name: str = "") -> str:
@@ -38,8 +39,13 @@ def masked(text: str, name: str = "") -> str:
     """
     if names_secret(name):
         return HIDDEN
-    text = re.sub(r"://[^/\s'\"]*@", f"://{HIDDEN}@", text)
-    return _SETTING.sub(lambda found: f"{found[1]}={HIDDEN}" if names_secret(found[1]) else found[0], text)
+    return _SETTING.sub(_hidden, _CREDENTIALS.sub(f"://{HIDDEN}@", text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    # The value of a setting may be an address with settings of its own.
+    return f"{name}={HIDDEN if names_secret(name) else _SETTING.sub(_hidden, value)}"
 
 
 def shown(value: object, name: str = "") -> object:
@@ -55,7 +61,7 @@ def shown(value: object, name: str = "") -> object:
         return {key: shown(item, str(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [shown(item) for item in value]
-    return _CREDENTIALS.sub(f"://{HIDDEN}@", value) if isinstance(value, str) else value
+    return masked(value) if isinstance(value, str) else value
 
 
 def without_secrets(command: Sequence[str]) -> list[str]:
@@ -69,6 +75,6 @@ def without_secrets(command: Sequence[str]) -> list[str]:
         elif equals and names_secret(name):
             shown.append(f"{name}={HIDDEN}")
         else:
-            shown.append(_CREDENTIALS.sub(f"://{HIDDEN}@", word))
+            shown.append(masked(word))
         hidden = not equals and word.startswith("-") and names_secret(word)
     return shown

@@ -43,6 +43,21 @@ def test_a_command_line_without_them() -> None:
     assert without_secrets(["--token", "--lr", "1"]) == ["--token", "--lr", "1"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://db/mlflow?user=anna&password=s3cret",
+        "postgresql://db/mlflow?password=s3cret&user=anna",
+        "http://anna:p@s3cret@host/runs",
+    ],
+)
+def test_an_address_is_shown_without_them_wherever_it_is(address: str) -> None:
+    (word,) = without_secrets([f"mlflow.tracking_uri={address}"])
+    said = [word, str(shown({"uri": [address]})), str(Problem("mlflow.tracking_uri", address, "no", "yes"))]
+    assert all("s3cret" not in each and each.count("***") == 1 for each in said)
+    assert has_credentials(address)
+
+
 def test_values_and_problems_without_them() -> None:
     seen = {"hub_token": "abc", "lr": 1, "hub": ["postgresql://a:abc@db"], "api_key": None}
     assert shown(seen) == {"hub_token": "***", "lr": 1, "hub": ["postgresql://***@db"], "api_key": None}
