@@ -51,6 +51,10 @@ def _run(call: ScriptCall, records: Records) -> int:
     scaling = _scaling(call)
     with tempfile.TemporaryDirectory(prefix="raytrainer-") as scratch:
         job = _job(call, scaling, scratch, records)
+        if call.replaces and records.folder is not None:
+            asked = scaling or cluster.default_scaling()
+            cluster.check_supply(asked, job.sizes(asked)[0])
+            records.folder.delete()
         try:
             fit(job)
         except ScriptFailed as failure:

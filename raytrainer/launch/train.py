@@ -17,12 +17,12 @@ from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.claim import claimed
 from raytrainer.config.resolved import resolved_yaml
 from raytrainer.config.schema import Script
-from raytrainer.config.section import Common, MLflow, Trained
+from raytrainer.config.section import MLflow, Trained
 from raytrainer.config.tree import Path
-from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Began, Event
 from raytrainer.importing import imported_meanwhile
 from raytrainer.launch.cheap import raise_cheap, without_effect
+from raytrainer.launch.existing import Existing, make_way, what_is_there
 from raytrainer.launch.fast import settled
 from raytrainer.launch.outcome import Told, outcome_of, summary
 from raytrainer.launch.plan import Plan, job_of, mlflow_environment, plan
@@ -31,7 +31,7 @@ from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
 from raytrainer.launch.sending import send_code
-from raytrainer.run_record import RESUME_VARIABLE, asked_to_resume, read_record
+from raytrainer.run_record import RESUME_VARIABLE
 from raytrainer.tracking import open_tracker
 from raytrainer.tracking_entry import Entry
 from raytrainer.tracking_model import put_model
@@ -60,8 +60,8 @@ def train(config: Trained, secrets: Mapping[Path, str], address: str | None = No
 
 def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address: str | None) -> Told | None:
     folder = planned.folder
-    resume = what_to_resume(config, folder)
-    if resume is None:
+    there = what_is_there(config, folder)
+    if there is None:
         return None
     program_s = time.time() - psutil.Process().create_time()
     began = time.monotonic()
@@ -77,10 +77,13 @@ def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address:
     resolved = "".join(f"# fast: {line}\n" for line in chosen) + resolved_yaml(config, secrets)
     for line in without_effect(planned):
         print(f"warning: {line}", file=sys.stderr)
+    job = replace(job_of(planned, there.resumes, send_code(config)), sinks=[_ConfigKeeper(folder, resolved)])
+    if there.replaced:
+        make_way(folder, planned.tracking)
+    # Last, because it is the job that writes how the MLflow run ends.
     tracker = open_tracker(planned.tracking, folder, again=True) if planned.tracking is not None else None
     if tracker is not None:
         describe(tracker, config, resolved)
-    job = replace(job_of(planned, resume, send_code(config)), sinks=[_ConfigKeeper(folder, resolved)])
     try:
         outcome = watched_fit(job, tracker, folder)
     finally:
@@ -130,14 +133,14 @@ def train_script(config: Script, address: str | None = None) -> int:
     storage = on_this_machine(config.run.storage_path)
     folder = Store(join(storage, config.name))
     with claimed(folder, "name", config.name):
-        resume = what_to_resume(config, folder)
-        if resume is None:
+        there = what_is_there(config, folder)
+        if there is None:
             return 0
-        return _run_script(config, storage, folder, resume, address)
+        return _run_script(config, storage, folder, there, address)
 
 
-def _run_script(config: Script, storage: str, folder: Store, resume: bool, address: str | None) -> int:
-    if resume:
+def _run_script(config: Script, storage: str, folder: Store, there: Existing, address: str | None) -> int:
+    if there.resumes:
         os.environ[RESUME_VARIABLE] = folder.path
     os.environ.update(mlflow_environment(config))
     call = ScriptCall(
@@ -152,35 +155,6 @@ def _run_script(config: Script, storage: str, folder: Store, resume: bool, addre
         mlflow=config.mlflow is not None,
         num_workers=config.scaling.num_workers,  # type: ignore[arg-type]  # a script's is one number
         scaling=scaling_config(config.scaling),
+        replaces=there.replaced,
     )
     return run_script(call)
-
-
-def what_to_resume(config: Common, folder: Store) -> bool | None:
-    """Decide what becomes of a run that is there already.
-
-    Returns:
-        Whether to go on from its checkpoints; None where it is finished and nothing is to be done.
-
-    Raises:
-        UserError: it shall not be touched.
-    """
-    try:
-        record = read_record(folder)
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
-        record = None
-    state = f"{record.state} at {record.progress}" if record else "unreadable"
-    existing = "resume" if asked_to_resume(folder.path) else config.run.existing
-    if existing == "replace":
-        folder.delete()
-        return False
-    if existing == "resume":
-        if record is not None and record.state == "finished":
-            print(f"{folder.path} is finished: {record.progress}")
-            return None
-        # The run may have been stopped before its first checkpoint.
-        return bool(folder.below("checkpoints").manifests())
-    fix = "run.existing=resume to go on with it, run.existing=replace to delete it, or another name"
-    raise ArgumentsError(Problem("name", config.name, f"there is a run of that name, {state}: {folder.path}", fix))

@@ -20,6 +20,7 @@ from raytrainer.config.section import Common, MLflow
 from raytrainer.config.sweep import SweepLoaded
 from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFailed, UserError
 from raytrainer.launch.config_study import ConfigStudy
+from raytrainer.launch.existing import make_way
 from raytrainer.launch.plan import mlflow_environment
 from raytrainer.launch.script_records import Named
 from raytrainer.launch.sending import send_code
@@ -75,7 +76,10 @@ def _tune(sweep: SweepLoaded, folder: Store, address: str | None) -> None:
         print(f"{folder.path} is finished")
         return
     running = _prepared(sweep, folder, before, address) if before is None or before.state != "finished" else None
-    with tracked(_target(sweep), folder, sweep.tune.metrics[0], _settings(sweep), before is not None) as tracking:
+    target = _target(sweep)
+    if before is None and "sweep.json" in folder.files(""):
+        make_way(folder, target)
+    with tracked(target, folder, sweep.tune.metrics[0], _settings(sweep), before is not None) as tracking:
         if running is not None:
             folder.write(CONFIG, sweep.yaml().encode())
             write_record(folder, dataclasses.replace(record, max_steps=running.trials or 0))
@@ -184,7 +188,6 @@ def _what_is_there(sweep: SweepLoaded, folder: Store) -> SweepRecord | None:
             raise ArgumentsError(Problem("name", sweep.name, f"it was begun with another config: {folder.path}", fix))
         return before
     if existing == "replace":
-        folder.delete()
         return None
     fix = f"raytrainer resume {folder.path} to go on with it, run.existing=replace to delete it, or another name"
     raise ArgumentsError(Problem("name", sweep.name, f"there is a sweep of that name, {before.state}", fix))
