@@ -7,10 +7,12 @@ from typing import Any
 
 import yaml
 
+from raytrainer.checkpoints import Store
 from raytrainer.config.data import Data
 from raytrainer.config.section import Trained
 from raytrainer.tracking import Tracker
 from raytrainer.tracking_entry import Entry
+from raytrainer.tracking_journal import read_journals
 
 
 def describe(tracker: Tracker, config: Trained, resolved: str) -> None:
@@ -31,6 +33,20 @@ def describe(tracker: Tracker, config: Trained, resolved: str) -> None:
         evaluation = data["eval"] if isinstance(data["eval"], str | list) else data["train"]
         sources = {"training": data["train"], "evaluation": evaluation}
         tracker.sources |= {context: _named(place, data["hub"]) for context, place in sources.items()}
+
+
+def is_of(folder: Store, resolved: str) -> bool:
+    """Tell whether the last MLflow run of a folder has this config: then it is gone on with after a start that failed.
+
+    A parameter of a run cannot be changed, so with another config it would show the old one.
+
+    Args:
+        folder: the run's.
+        resolved: the config, as :func:`describe` got it.
+    """
+    entries = [entry for journal in read_journals(folder)[-1:] for entry in journal.read()]
+    said = [entry.texts["config.yaml"] for entry in entries if "config.yaml" in entry.texts]
+    return said[-1:] == [resolved]
 
 
 def score(config: Trained, metrics: dict[str, float]) -> tuple[str, float] | None:

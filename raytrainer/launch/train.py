@@ -26,7 +26,7 @@ from raytrainer.launch.existing import Existing, make_way, what_is_there
 from raytrainer.launch.fast import settled
 from raytrainer.launch.outcome import Told, outcome_of, summary
 from raytrainer.launch.plan import Plan, job_of, mlflow_environment, plan
-from raytrainer.launch.recording import describe, score
+from raytrainer.launch.recording import describe, is_of, score
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.script import run_script
 from raytrainer.launch.script_call import ScriptCall
@@ -81,8 +81,10 @@ def _train(config: Trained, planned: Plan, secrets: Mapping[Path, str], address:
     if there.replaced:
         make_way(folder, planned.tracking)
     # Last, because it is the job that writes how the MLflow run ends.
-    tracker = open_tracker(planned.tracking, folder, again=True) if planned.tracking is not None else None
-    if tracker is not None:
+    tracker = None
+    if planned.tracking is not None:
+        again = there.goes_on or is_of(folder, resolved)
+        tracker = open_tracker(planned.tracking, folder, again)
         describe(tracker, config, resolved)
     try:
         outcome = watched_fit(job, tracker, folder)
