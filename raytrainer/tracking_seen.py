@@ -22,16 +22,27 @@ class Seen:
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.training = self.lineage = 0
+        self._over = False
+        self._before: dict[str, int] = {}
         self._logged: dict[tuple[int, int], dict[str, int]] = {}
         for entry in entries:
             self.lineage = int(entry.tags.get(LINEAGE_TAG, self.lineage))
             steps = self._logged.setdefault((entry.training, self.lineage), {})
             for point in entry.points:
                 steps[point.name] = max(point.step, steps.get(point.name, -1))
-        self.begin()
+
+    def restart(self) -> None:
+        """Note that the program of the workers begins, or begins again, with its first training."""
+        self.training, self._over = 0, False
+
+    def end(self) -> None:
+        """Note that a training has ended: the next one counts its steps anew; until then all is of this one."""
+        self._over = True
 
     def begin(self) -> None:
         """Note that a training begins, or begins again: what it has logged until now is not logged again."""
+        self.training += self._over
+        self._over = False
         self._before = dict(self._logged.get((self.training, self.lineage), {}))
 
     def branch(self, lineage: int) -> bool:

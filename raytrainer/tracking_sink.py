@@ -72,7 +72,7 @@ class Tracker:
         """
         match event:
             case Phase():
-                self._seen.training = 0  # the program of the workers begins, or begins again
+                self._seen.restart()
             case Began():
                 self._seen.begin()
                 self._put_params({**event.model_config, **event.arguments})
@@ -83,8 +83,7 @@ class Tracker:
                 if self._resumes:
                     self._catch_up(event)
             case Ended():
-                # The next training of the same script counts its steps anew.
-                self._seen.training += 1
+                self._seen.end()
             case Logged():
                 metrics = event.metrics if event.epoch is None else {"epoch": event.epoch, **event.metrics}
                 numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
@@ -122,11 +121,14 @@ class Tracker:
             self.add(Entry(points=points, training=self._seen.training))
 
     def branch(self, lineage: int) -> None:
-        """Note whose steps are logged from here on: those of a clone are others, though they have the same numbers.
+        """Note that a trial's program begins, or begins again, and whose steps it logs.
+
+        Those of a clone are others, though they have the same numbers.
 
         Args:
             lineage: how often the training has gone on from weights that were not its own.
         """
+        self._seen.restart()
         if self._seen.branch(lineage):
             self.add(Entry(tags={LINEAGE_TAG: str(lineage)}))
 

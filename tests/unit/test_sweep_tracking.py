@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from raytrainer.checkpoints import Store
-from raytrainer.events import Began, Logged
+from raytrainer.events import Began, Ended, Logged
 from raytrainer.launch.sync import sync
 from raytrainer.sweep.record_files import write_end, write_sweep
 from raytrainer.sweep.records import Change, End, SweepRecord, TrialRecord
@@ -71,6 +72,15 @@ def test_the_steps_of_a_clone_are_its_own(uri: str) -> None:
     assert history(uri, run, RATE) == [(0, 0.1), (4, 0.3)]
     assert (run.data.params[RATE], run.data.tags["clone_of"]) == ("0.1", "sweep-00002 at step 4")
     assert run.info.status == "FINISHED"
+
+
+def test_a_script_that_raised_and_is_tried_again_has_each_step_once(uri: str) -> None:
+    with driver(uri) as tracking:
+        first = turn(1, range(1, 11))
+        tracking.handle(Told(1, [*first.said, Ended()]))
+        again = turn(1, range(1, 13)).said
+        tracking.handle(Told(1, [replace(each, time=2e9) if isinstance(each, Logged) else each for each in again]))
+    assert [step for step, _ in history(uri, runs(uri)["sweep-00001"], "loss")] == [*range(1, 13)]
 
 
 def test_a_trial_that_ended_unheard_gets_its_end(uri: str) -> None:

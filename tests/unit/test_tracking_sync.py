@@ -53,6 +53,7 @@ def steps(uri: str, run: Run) -> list[tuple[int, float]]:
 
 
 def train(tracker: Tracker, first: int, last: int) -> None:
+    tracker.handle(dataclasses.replace(began(), step=first - 1))
     for step in range(first, last):
         tracker.handle(logged(step, {"loss": 1 / step}))
 
@@ -126,6 +127,28 @@ def test_each_training_of_a_script_counts_its_own_steps(uri: str, tmp_path: Path
     again.close(None)
     expected = [(step, 1 + step / 100) for step in range(1, 11)] + [(step, 2 + step / 100) for step in range(1, 8)]
     assert sorted(steps(uri, runs(uri)[0])) == sorted(expected)
+
+
+def test_what_is_told_between_two_trainings_is_of_the_first(uri: str, tmp_path: Path) -> None:
+    tracker = open_tracker(Target(uri, experiment_name="Default"), Store(str(tmp_path / "run")))
+    for number in (1, 2):
+        tracker.handle(began())
+        for step in (5, 10):
+            tracker.handle(logged(step, {"loss": number + step / 100}))
+        tracker.handle(Ended())
+        tracker.handle(logged(20, {"loss": number + 0.5}))
+    tracker.close(None)
+    assert sorted(value for _, value in steps(uri, runs(uri)[0])) == [1.05, 1.1, 1.5, 2.05, 2.1, 2.5]
+
+
+def test_what_no_training_tells_is_told_again(uri: str, tmp_path: Path) -> None:
+    """An evaluation of a program that goes on, whose training is finished."""
+    folder, target = Store(str(tmp_path / "run")), Target(uri, experiment_name="Default")
+    recorded(folder, target)
+    again = open_tracker(target, folder, again=True)
+    again.handle(logged(10, {"loss": 5.0}))
+    again.close(None)
+    assert (10, 5.0) in steps(uri, runs(uri)[0])
 
 
 def test_a_run_that_a_store_has_lost_is_written_anew(uri: str, tmp_path: Path, empty_database: Path) -> None:
