@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from raytrainer.config.tree import Path
+from raytrainer.config.variables import names_of_kubernetes
 from raytrainer.config.yaml_values import scalar
 from raytrainer.secrets import names_secret, shown
 
@@ -68,7 +69,8 @@ def _escaped(value: Any, path: Path, secrets: Mapping[Path, str]) -> Any:
         return {key: _escaped(item, (*path, key), secrets) for key, item in value.items()}
     if isinstance(value, list):
         return [_escaped(item, (*path, number), secrets) for number, item in enumerate(value)]
-    if isinstance(value, str) and value and path and names_secret(str(path[-1])):
+    named = bool(path) and names_secret(str(path[-1])) and not names_of_kubernetes(path)
+    if isinstance(value, str) and value and named:
         # Loaded again without that variable it is an error that names it.
         return _Variable(f"${{{str(path[-1]).upper()}}}")
     return str(shown(value)).replace("$", "$$") if isinstance(value, str) else value

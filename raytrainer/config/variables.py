@@ -15,6 +15,11 @@ VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<defaul
 SECRET = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 
 
+def names_of_kubernetes(path: Path) -> bool:
+    """Tell whether a setting says what something is called there, as ``kubernetes.mlflow.secret`` does."""
+    return path[:1] == ("kubernetes",) and (path[1:2] != ("env",) or len(path) != 3)
+
+
 def put_in(root: Node, environment: Mapping[str, str] = os.environ) -> tuple[Node, dict[Path, Problem]]:
     """Put the environment's variables into a config's text.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from raytrainer.config.tree import Node, Path
-from raytrainer.config.variables import SECRET, VARIABLE
+from raytrainer.config.variables import SECRET, VARIABLE, names_of_kubernetes
 from raytrainer.config.wording import setting
 from raytrainer.errors import Problem, Seen
 from raytrainer.launch.manifest_request import Request
@@ -51,10 +51,10 @@ def unknown_variables(asked: Request) -> Iterator[Problem]:
 
 
 def _secret_by_name(path: Path) -> bool:
-    *above, last = map(str, path)
-    if above[:1] == ["kubernetes"]:
-        return above[1:2] == ["env"] and len(above) == 2 and SECRET.search(last) is not None
-    return names_secret(last)
+    if names_of_kubernetes(path):
+        return False
+    # There every variable is seen by everybody.
+    return bool(SECRET.search(str(path[-1]))) if path[0] == "kubernetes" else names_secret(str(path[-1]))
 
 
 def _problem(path: Path, root: Node, seen: Seen, reason: str) -> Problem:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,6 +246,18 @@ def test_a_secret_that_looks_like_a_number_stays_what_it_was(quoted: bool, monke
     again = load_config(write("resolved.yaml", first.yaml()))
     assert again.config == first.config
     assert "123" not in first.yaml()
+
+
+def test_the_name_of_a_kubernetes_secret_is_none() -> None:
+    lines = (
+        "kubernetes:\n  image: mine:1\n  storage: {secret: store}\n  mlflow: {secret: server, key: uri}\n"
+        "  auth_secret: shared\n  env: {HUB: {secret: hub, key: token}, HF_TOKEN: abc}\n"
+    )
+    text = load_config(write("run.yaml", config() + lines)).yaml()
+    names = yaml.safe_load(text)["kubernetes"]
+    assert [names[each]["secret"] for each in ("storage", "mlflow")] == ["store", "server"]
+    assert (names["auth_secret"], names["env"]["HUB"]["secret"]) == ("shared", "hub")
+    assert names["env"]["HF_TOKEN"] == "${HF_TOKEN}"
 
 
 def test_a_secret_default_is_none() -> None:
