@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 ERROR_TAG = "raytrainer.error"
+# Characters of where a dataset came from: MLflow takes 65,535 in JSON, where one is written with up to twelve.
+_SOURCE = 5000
 _SILENCE = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 
 
@@ -61,12 +63,13 @@ class OpenRun:
     def data(self, data: Sequence[Data]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+        from mlflow.utils.validation import MAX_DATASET_NAME_SIZE
 
         inputs = []
         for each in data:
             profile = json.dumps({"num_rows": each.rows}) if each.rows is not None else None
-            source = json.dumps({"uri": masked(each.source)})
-            dataset = Dataset(each.name, each.digest, "local", source, profile=profile)
+            source = json.dumps({"uri": masked(each.source)[:_SOURCE]})
+            dataset = Dataset(each.name[:MAX_DATASET_NAME_SIZE], each.digest, "local", source, profile=profile)
             inputs.append(DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, each.context)]))
         self._client.log_inputs(self._id, inputs)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raytrainer.checkpoints import Store
+from raytrainer.plain import only_numbers
 from raytrainer.run import Outcome
 from raytrainer.secrets import masked
 from raytrainer.tasks.factory import Finished
@@ -19,7 +20,8 @@ class Told:
     Args:
         folder: the run's.
         steps: optimizer steps done.
-        metrics: of the training, the last evaluation and the test, as transformers names them.
+        metrics: of the training, the last evaluation and the test, as transformers names them: numbers, or whatever
+            else a trainer's own function computes.
         best_checkpoint: the best by ``metric_for_best_model``, None without one.
         best_metric: its metric.
         model: the trained model's folder.
@@ -32,7 +34,7 @@ class Told:
 
     folder: str
     steps: int
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     best_checkpoint: str | None
     best_metric: float | None
     model: str
@@ -79,7 +81,7 @@ def outcome_of(outcome: Outcome, folder: Store, tracker: Tracker | None, before:
 def summary(told: Told, tracker: Tracker | None) -> str:
     """Say in a few lines what a run came to and where everything is."""
     timing = ("_runtime", "_per_second", "total_flos", "epoch")
-    shown = {name: value for name, value in told.metrics.items() if not name.endswith(timing)}
+    shown = {name: value for name, value in only_numbers(told.metrics).items() if not name.endswith(timing)}
     lines = [f"{name}: {value:.4g}" for name, value in shown.items()]
     lines.append(f"model: {told.model}")
     lines.append(f"all of it: {told.folder}/outcome.json")

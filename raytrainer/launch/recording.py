@@ -10,9 +10,13 @@ import yaml
 from raytrainer.checkpoints import Store
 from raytrainer.config.data import Data
 from raytrainer.config.section import Trained
+from raytrainer.plain import only_numbers
 from raytrainer.tracking import Tracker
 from raytrainer.tracking_entry import Entry
 from raytrainer.tracking_journal import read_journals
+
+# Characters of a name that a reader takes in; MLflow takes 500.
+_NAME = 100
 
 
 def describe(tracker: Tracker, config: Trained, resolved: str) -> None:
@@ -49,12 +53,13 @@ def is_of(folder: Store, resolved: str) -> bool:
     return said[-1:] == [resolved]
 
 
-def score(config: Trained, metrics: dict[str, float]) -> tuple[str, float] | None:
+def score(config: Trained, metrics: dict[str, Any]) -> tuple[str, float] | None:
     """Return what a model is known by: ``metric_for_best_model``, else the evaluation's loss; None without either."""
     asked = str(config.training.get("metric_for_best_model") or "loss")
+    numbers = only_numbers(metrics)
     for name in (asked, f"eval_{asked}"):
-        if name in metrics:
-            return name, float(metrics[name])
+        if name in numbers:
+            return name, float(numbers[name])
     return None
 
 
@@ -62,4 +67,6 @@ def _named(place: str | list[str], hub: str | None) -> tuple[str, str]:
     places = [place] if isinstance(place, str) else place
     if hub is not None:
         return hub, f"hub: {hub}, {', '.join(places)}"
-    return ", ".join(os.path.basename(each.partition("?")[0].rstrip("/")) for each in places), ", ".join(places)
+    names = [os.path.basename(each.partition("?")[0].rstrip("/")) for each in places]
+    name = ", ".join(names)
+    return name if len(name) <= _NAME else f"{names[0]} +{len(names) - 1}", ", ".join(places)

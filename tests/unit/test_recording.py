@@ -8,7 +8,8 @@ import pytest
 
 from raytrainer.checkpoints import Store
 from raytrainer.config.loading import load_config
-from raytrainer.launch.recording import describe
+from raytrainer.launch.outcome import Told, summary
+from raytrainer.launch.recording import describe, score
 from raytrainer.tracking import Tracker
 from raytrainer.tracking_entry import Entry
 from raytrainer.tracking_journal import new_journal
@@ -28,6 +29,23 @@ task: text-classification
 model: {name: tiny}
 data: {train: "https://store/train.csv?sig=${SAS_TOKEN}", eval: 0.1}
 """
+
+
+def test_many_files_are_named_by_the_first(tmp_path: Path) -> None:
+    files = ", ".join(f"data/part-{number:05d}.parquet" for number in range(32))
+    tracker, _ = described(TASK.replace('"https://store/train.csv?sig=${SAS_TOKEN}"', f"[{files}]"), tmp_path)
+    assert tracker.sources["training"] == ("part-00000.parquet +31", files)
+
+
+def test_what_is_no_number_is_neither_shown_nor_a_score(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(OWN.replace("${SERVICE_API_KEY}", "none"))
+    config = load_config(str(tmp_path / "run.yaml")).config
+    metrics = {"eval_loss": None, "eval_confusion": [[1, 0], [0, 1]], "eval_accuracy": 0.5}
+    told = Told("runs/own", 1, metrics, None, None, "runs/own/model", None, "fp32", "", None)
+    assert summary(told, None).splitlines()[0] == "eval_accuracy: 0.5"
+    assert score(config, metrics) is None
+    config.training["metric_for_best_model"] = "accuracy"
+    assert score(config, metrics) == ("eval_accuracy", 0.5)
 
 
 class Kept(Writer):
