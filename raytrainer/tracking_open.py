@@ -12,7 +12,7 @@ from raytrainer.errors import Problem, UserError
 from raytrainer.secrets import masked
 from raytrainer.tracking_reach import reach, retries
 from raytrainer.tracking_run import KEY_TAG, RUNNING, TrackedRun
-from raytrainer.tracking_store import ERROR_TAG, forget_error
+from raytrainer.tracking_store import ERROR_TAG, forget_error, tag_value
 from raytrainer.tracking_target import Target
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _create(client: MlflowClient, run: TrackedRun) -> Run:
     parent = run.parent.run_id if run.parent is not None else target.parent_run_id
     experiment = run.parent.experiment_id if run.parent is not None else None
     experiment = experiment or _experiment(client, target)
-    tags = {**head.tags, KEY_TAG: head.key, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
+    given = {name: tag_value(value) for name, value in head.tags.items()}
+    tags = {**given, KEY_TAG: head.key, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
     run.journal.claim()
     for tries_left in reversed(range(_TRIES)):
         if run.doubtful:
@@ -128,7 +129,7 @@ def _reopen_known(client: MlflowClient, run: TrackedRun) -> Run | None:
 def _reopen(client: MlflowClient, run_id: str, target: Target) -> Run:
     run = _get_run(client, run_id, "MLFLOW_RUN_ID")
     for name, value in target.tags.items():
-        client.set_tag(run_id, name, masked(value, name))
+        client.set_tag(run_id, name, tag_value(masked(value, name)))
     if target.ends:
         if run.data.tags.pop(ERROR_TAG, None) is not None:
             forget_error(client, run_id)

@@ -54,10 +54,8 @@ class OpenRun:
 
     def tags(self, tags: Sequence[tuple[str, str]]) -> None:
         from mlflow.entities import RunTag
-        from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-        # The end of a long one: that is where an error says what it is.
-        cut = [RunTag(name, value[-MAX_TAG_VAL_LENGTH:]) for name, value in dict(tags).items()]
+        cut = [RunTag(name, tag_value(value)) for name, value in dict(tags).items()]
         self._client.log_batch(self._id, tags=cut)
 
     def data(self, data: Sequence[Data]) -> None:
@@ -106,15 +104,20 @@ class OpenRun:
 
     def end(self, state: State, had_error: bool) -> None:
         """Write how it ended; an error of an earlier part of it is taken off where this one has none."""
-        from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
-
         if state.error:
-            self._client.set_tag(self._id, ERROR_TAG, masked(state.error)[-MAX_TAG_VAL_LENGTH:])
+            self._client.set_tag(self._id, ERROR_TAG, tag_value(masked(state.error)))
         elif had_error:
             forget_error(self._client, self._id)
         # MLflow prints the run's address when a run ends, with its password; it has no other switch for that.
         with variables({_SILENCE: "true"}):
             self._client.set_terminated(self._id, state.status, state.time)
+
+
+def tag_value(text: str) -> str:
+    """Return as much of a tag's value as MLflow takes: the end, which is where an error says what it is."""
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    return text[-MAX_TAG_VAL_LENGTH:]
 
 
 def forget_error(client: MlflowClient, run_id: str) -> None:

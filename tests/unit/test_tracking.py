@@ -27,7 +27,7 @@ from transformers import TrainingArguments
 
 from raytrainer.checkpoints import Store
 from raytrainer.errors import UserError
-from raytrainer.events import Began, Logged, Note
+from raytrainer.events import Began, Logged, Note, ReadData
 from raytrainer.secrets import masked
 from raytrainer.tracking import Tracker, open_tracker, tracking_target, ui_command
 from raytrainer.tracking_reach import reach
@@ -382,6 +382,24 @@ def test_short_parameters_need_no_artifact() -> None:
     tracker.handle(began({"lr": 0.1}))
     tracker.close(None)
     assert MlflowClient(tracker.tracking_uri).list_artifacts(tracker.run_id) == []
+
+
+def test_the_data_of_many_files_is_an_input() -> None:
+    tracker = open_here()
+    place = "s3://b\u00fccket/" * 5000
+    data = [ReadData("training", "train.csv" * 100, "abc", 10, place)]
+    tracker.handle(dataclasses.replace(began(), data=data))
+    tracker.close(None)
+    (found,) = run_of(tracker).inputs.dataset_inputs
+    assert found.dataset.name.startswith("train.csv") and len(found.dataset.name) == 500
+    assert place.startswith(json.loads(found.dataset.source)["uri"])
+
+
+def test_a_long_tag_does_not_cost_the_run() -> None:
+    tracker = open_here({"MLFLOW_TAGS": json.dumps({"team": "x" * 9000})})
+    assert run_of(tracker).data.tags["team"] == "x" * 8000
+    again = open_here({"MLFLOW_RUN_ID": str(tracker.run_id), "MLFLOW_TAGS": json.dumps({"team": "y" * 9000})})
+    assert run_of(again).data.tags["team"] == "y" * 8000
 
 
 def test_a_run_that_goes_on_keeps_its_parameters(caplog: pytest.LogCaptureFixture) -> None:
