@@ -37,6 +37,7 @@ class ScriptCall:
         env: names of environment variables that the workers get.
         mlflow: whether the run is recorded in MLflow.
         scaling: the workers as a config says them, in the place of use_gpu and cpus_per_worker; None for those.
+        run_name: of the MLflow run; None for the name of the run's folder.
         replaces: whether a run that is in the run's folder is deleted when this one starts.
     """
 
@@ -54,6 +55,7 @@ class ScriptCall:
     env: Sequence[str] = ()
     mlflow: bool = True
     scaling: ScalingConfig | None = None
+    run_name: str | None = None
     replaces: bool = False
 
 

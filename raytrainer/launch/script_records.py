@@ -30,7 +30,8 @@ def tracking_of(call: ScriptCall) -> Target | None:
     Raises:
         UserError: a variable of MLflow's cannot be read.
     """
-    return tracking_target(Named("mlflow", call.name), os.environ, os.getcwd()) if call.mlflow else None
+    asked = Named("mlflow", call.run_name or call.name)
+    return tracking_target(asked, os.environ, os.getcwd()) if call.mlflow else None
 
 
 @dataclass

@@ -157,6 +157,7 @@ def _run_script(config: Script, storage: str, folder: Store, there: Existing, ad
         mlflow=config.mlflow is not None,
         num_workers=config.scaling.num_workers,  # type: ignore[arg-type]  # a script's is one number
         scaling=scaling_config(config.scaling),
+        run_name=config.mlflow.run_name if config.mlflow is not None else None,
         replaces=there.replaced,
     )
     return run_script(call)

@@ -18,7 +18,7 @@ from raytrainer.cli import main
 from raytrainer.errors import ScriptFailed, UserError
 from raytrainer.events import Began, Event, Logged, Note, Printed
 from raytrainer.launch.script_call import ScriptCall
-from raytrainer.launch.script_records import Records
+from raytrainer.launch.script_records import Records, tracking_of
 from raytrainer.launch.script_sinks import Deferred, Shown
 from raytrainer.outbox import Outbox
 from raytrainer.script_imports import after_import
@@ -293,6 +293,16 @@ def test_how_a_script_failed_travels() -> None:
     assert (failure.rank, failure.status, str(failure)) == (1, None, "rank 1: ValueError: no")
     assert str(ScriptFailed(0, "", 7)) == "rank 0: exit status 7"
     assert not isinstance(failure, UserError)
+
+
+def test_a_script_of_a_config_is_recorded_by_the_name_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    names = []
+    for run_name in (None, "nightly"):
+        call = ScriptCall(script="train.py", module=False, arguments=[], name="mine", run_name=run_name)
+        target = tracking_of(call)
+        names.append(target and target.run_name)
+    assert names == ["mine", "nightly"]
 
 
 def test_a_script_that_only_evaluates_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
