@@ -53,19 +53,29 @@ data: {train: train.csv, eval: 0.1}
 training: {max_steps: 2, eval_strategy: epoch}
 mlflow: null
 """
+SEARCH = """
+search_space: {training.learning_rate: {uniform: [0, 1]}}
+tune: {metric: eval_loss, mode: min, num_samples: 2}
+"""
 SCRIPT = "script: script.py\nmlflow: null\n"
 
 
 @pytest.mark.parametrize(
     ("command", "config"),
-    [("train", TASK), ("train", SCRIPT), ("tune", f"{TASK}search_space: {{training.seed: {{choice: [1, 2]}}}}\n")],
+    [("train", TASK), ("train", SCRIPT), ("tune", TASK + SEARCH)],
 )
 def test_a_misspelt_address_costs_no_run(
-    command: str, config: str, folder: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    config: str,
+    folder: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("script.py").write_text("")
     Path("run.yaml").write_text(f"name: mine\n{config}run: {{storage_path: runs, existing: replace}}\n")
     write_sweep(folder, SweepRecord("mine", ["eval_loss"], ["min"]))
     assert main([command, "run.yaml", "--address", "ray://host:10001"]) == 2
+    assert "--address = 'ray://host:10001'" in capsys.readouterr().err
     assert folder.files("") == ["run.json", "sweep.json"]
