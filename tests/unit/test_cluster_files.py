@@ -182,7 +182,8 @@ def test_the_names_that_an_image_installs(tmp_path: Path) -> None:
 _STUBS = {
     "scontrol": "echo node-1; echo node-2",
     "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
-    "hostname": "echo 192.0.2.1 10.0.0.1",
+    # As on Debian, where a host's own name leads to its loopback.
+    "hostname": "[[ $1 == --all-ip-addresses ]] && echo 192.0.2.1 10.0.0.1 || echo 127.0.1.1",
     "raytrainer": 'echo "$@" > ran; exit "$STATUS"',
     "ray": """[[ $1 == get-auth-token ]] && exit
 printf '%s\\n' "$@" > asked
