@@ -181,7 +181,7 @@ def test_the_names_that_an_image_installs(tmp_path: Path) -> None:
 
 _STUBS = {
     "scontrol": "echo node-1; echo node-2",
-    "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    "srun": 'echo "$@" >> steps; while [[ $1 == --* ]]; do shift; done; exec "$@"',
     # As on Debian, where a host's own name leads to its loopback.
     "hostname": "[[ $1 == --all-ip-addresses ]] && echo 192.0.2.1 10.0.0.1 || echo 127.0.1.1",
     "raytrainer": 'echo "$@" > ran; exit "$STATUS"',
@@ -214,6 +214,8 @@ def test_a_slurm_job_ends_as_its_run_does(status: str, ends: int, slurm: dict[st
     ran = (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else None
     expected = "train run.yaml training.max_steps=5 run.existing=resume --address auto\n"
     assert ran == (None if status == "no-ray" else expected)
+    whole = (tmp_path / "steps").read_text().splitlines()[-1]
+    assert whole.startswith("--nodes=2 --cpus-per-task=32 ")
 
 
 def test_ray_knows_the_options_of_symmetric_run(slurm: dict[str, str], tmp_path: Path) -> None:
