@@ -146,7 +146,7 @@ class Kubernetes(Section):
     ttl: Duration = "10m"
     """How long the pods stay when it is over."""
     active_deadline: Duration | None = None
-    """How long the job may take, retries included."""
+    """How long an attempt of the job may take; one that takes longer is the last."""
     pre_running_deadline: Duration | None = None
     """How long it may wait for nodes and images before it has failed."""
     backoff_limit: Annotated[int, Field(ge=0)] = 2
