@@ -25,7 +25,8 @@ COPY requirements.lock /home/ray/
 ARG TORCH_INDEX=
 RUN pip install ${TORCH_INDEX:+-i "$TORCH_INDEX"} "$(grep '^torch==' /home/ray/requirements.lock)"
 COPY --from=names names.txt /home/ray/
-RUN pip install -r /home/ray/names.txt -c /home/ray/requirements.lock
+# With boto3 Ray fetches a zip from s3://.
+RUN pip install -r /home/ray/names.txt boto3 -c /home/ray/requirements.lock
 
 # Light: the code. Your own goes here, too.
 WORKDIR /app

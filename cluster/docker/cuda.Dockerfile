@@ -23,7 +23,8 @@ RUN python -m venv /home/ray/venv
 COPY requirements.lock /home/ray/
 RUN pip install "$(grep '^torch==' /home/ray/requirements.lock)"
 COPY --from=names names.txt /home/ray/
-RUN pip install -r /home/ray/names.txt -c /home/ray/requirements.lock
+# With boto3 Ray fetches a zip from s3://.
+RUN pip install -r /home/ray/names.txt boto3 -c /home/ray/requirements.lock
 
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 

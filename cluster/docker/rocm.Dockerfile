@@ -28,7 +28,8 @@ COPY requirements.lock /home/ray/
 RUN pip list --format freeze | grep -E '^(torch|torchvision|triton|pytorch-triton-rocm)==' > /home/ray/constraints.txt \
     && grep -vE '^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==' /home/ray/requirements.lock >> /home/ray/constraints.txt
 COPY --from=names names.txt /home/ray/
-RUN pip install -r /home/ray/names.txt -c /home/ray/constraints.txt \
+# With boto3 Ray fetches a zip from s3://.
+RUN pip install -r /home/ray/names.txt boto3 -c /home/ray/constraints.txt \
     && python -c "import torch; assert torch.version.hip"
 
 # Light: the code. Your own goes here, too.

@@ -168,6 +168,16 @@ def test_a_change_of_code_rebuilds_nothing_heavy(path: Path) -> None:
             assert all((ROOT / name).exists() and f"!{name}" in listed for name in names)
 
 
+@pytest.mark.parametrize("path", [path for path in DOCKER if path.stem != "mlflow"], **BY_NAME)
+def test_ray_can_fetch_a_zip_from_s3(path: Path) -> None:
+    handler = ray_file("_private/runtime_env/protocol.py").split("def _handle_s3_protocol")[1].split("except")[0]
+    taken = set(re.findall(r"(?:import|from) (\w+)", handler)) - {"open"}
+    (packages,) = [step for step in steps(path) if "pip install -r" in step]
+    # ray[default] brings smart_open.
+    assert taken == {"boto3", "smart_open"} and " boto3 " in packages
+    assert taken <= {line.partition("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
+
+
 def test_the_names_that_an_image_installs(tmp_path: Path) -> None:
     for file in ("cluster/docker/names.py", "pyproject.toml"):
         (tmp_path / Path(file).name).write_text((ROOT / file).read_text())
