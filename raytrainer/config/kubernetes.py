@@ -126,7 +126,7 @@ class Kubernetes(Section):
     tolerations: list[Toleration] = []
     """Taints that worker pods put up with."""
     spot: Literal["gke", "eks", "karpenter", "aks"] | None = None
-    """Workers on spot nodes, the head on a node that stays; who manages the nodes, for the labels that it uses."""
+    """Workers on spot nodes, all else on nodes that stay; who manages the nodes, for the labels that it uses."""
     user: Annotated[int, Field(ge=1)] = 1000
     """The user id that everything runs as; not root."""
     groups: list[Count] = []

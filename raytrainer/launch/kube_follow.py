@@ -59,6 +59,8 @@ class _Follower:
         for pod in pods:
             name = pod["metadata"]["name"]
             if name not in self._logs and has_log(pod):
+                if self._logs:
+                    self._say("log", f"its output from the beginning, from the pod {name}")
                 self._logs[name] = Log(self.cluster, name)
 
     def _explain_silence(self) -> None:

@@ -48,7 +48,8 @@ def ray_job(asked: Request) -> Document:
         "entrypoint": f"raytrainer {asked.command} {CONFIG_FOLDER}/config.yaml run.existing=resume",
         "runtimeEnvYAML": f"working_dir: {kubernetes.working_dir}\n" if fetched else None,
         "submissionMode": "K8sJobMode",
-        "submitterConfig": {"backoffLimit": 0},
+        # Another one follows the job that the first has handed over.
+        "submitterConfig": {"backoffLimit": 3},
         "backoffLimit": kubernetes.backoff_limit,
         "activeDeadlineSeconds": _seconds(kubernetes.active_deadline),
         "preRunningDeadlineSeconds": _seconds(kubernetes.pre_running_deadline),

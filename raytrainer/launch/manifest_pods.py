@@ -33,13 +33,7 @@ def head_pod(asked: Kubernetes, name: str, config: bool, grows: bool) -> dict[st
     limits = {"cpu": f"{asked.head.cpus:g}", "memory": asked.head.memory}
     container = _ray_container(asked, "ray-head", limits)
     container["ports"] = [{"name": port, "containerPort": number} for port, number in _PORTS.items()]
-    spec: dict[str, Any] = {"nodeSelector": asked.head.node_selector}
-    if asked.spot:
-        label, value, _ = _SPOT[asked.spot]
-        stays = {"matchExpressions": [{"key": label, "operator": "NotIn", "values": [value]}]}
-        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [stays]}}
-        spec["affinity"] = {"nodeAffinity": required}
-    template = _template(asked, name, container, spec, token=grows)
+    template = _template(asked, name, container, _node_that_stays(asked), token=grows)
     if config:
         container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
         template["spec"]["volumes"].append({"name": "config", "configMap": {"name": f"{name}-config"}})
@@ -77,8 +71,18 @@ def submitter_pod(asked: Kubernetes, name: str) -> dict[str, Any]:
         "resources": _both({"cpu": "1", "memory": "1Gi"}),
         "securityContext": SECURITY,
     }
-    spec = {"restartPolicy": "Never", "nodeSelector": asked.head.node_selector}
+    spec = {"restartPolicy": "Never", **_node_that_stays(asked)}
     return _template(asked, name, container, spec, token=False, volumes=False)
+
+
+def _node_that_stays(asked: Kubernetes) -> dict[str, Any]:
+    spec: dict[str, Any] = {"nodeSelector": asked.head.node_selector}
+    if asked.spot:
+        label, value, _ = _SPOT[asked.spot]
+        stays = {"matchExpressions": [{"key": label, "operator": "NotIn", "values": [value]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [stays]}}
+        spec["affinity"] = {"nodeAffinity": required}
+    return spec
 
 
 def _template(

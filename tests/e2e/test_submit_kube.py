@@ -167,6 +167,22 @@ def test_the_log_goes_on_where_a_connection_broke(program: Program, server: tupl
     assert program.out.read_text() == "submitted dates\nline 1\nline 15\nline 2\nline 25\n"
 
 
+def test_another_submitter_shows_the_output_from_its_beginning(program: Program, server: tuple[ApiServer, str]) -> None:
+    api, operator = server[0], Operator.at(server[1])
+    api.lines["first"] = [b"2026-01-01T00:00:00Z line 1\n", None]
+    api.lines["second"] = [b"2026-01-01T00:00:01Z line 1\n", b"2026-01-01T00:00:02Z line 2\n", None]
+    program.writes("submitted dates\n")
+    operator.says("Running", "RUNNING")
+    operator.submitter("first", "terminated")
+    program.writes("line 1\n")
+    assert "from the beginning" not in program.err.read_text()
+    operator.submitter("second", "terminated")
+    program.tells("dates: its output from the beginning, from the pod second")
+    operator.says("Complete", "SUCCEEDED")
+    assert program.ends() == 0
+    assert program.out.read_text() == "submitted dates\nline 1\nline 1\nline 2\n"
+
+
 def test_an_api_that_is_away_for_a_while_is_waited_for(program: Program, server: tuple[ApiServer, str]) -> None:
     api, operator = server[0], Operator.at(server[1])
     program.writes("submitted dates\n")

@@ -150,7 +150,7 @@ def operator_mistakes(document: dict[str, Any]) -> list[str]:
     }
     if document["kind"] == "RayJob":
         checks |= {
-            "the submitter is tried once": spec["submitterConfig"]["backoffLimit"] == 0,
+            "a submitter that goes ends nothing": spec["submitterConfig"]["backoffLimit"] > 0,
             "it cleans up": spec["shutdownAfterJobFinishes"] and "deletionStrategy" not in spec,
             "a retry goes on": "run.existing=resume" in spec["entrypoint"],
             "deadlines are in the future": all(

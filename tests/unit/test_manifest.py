@@ -146,16 +146,17 @@ def test_the_autoscaler_knows_what_a_node_would_bring(tmp_path: Path) -> None:
     assert group(job(tmp_path, own))["resources"] == {"licence": "2"}
 
 
-def test_spot_workers_and_a_head_that_stays(tmp_path: Path) -> None:
+def test_spot_workers_and_a_head_and_a_submitter_that_stay(tmp_path: Path) -> None:
     document = job(tmp_path, {"kubernetes.spot": "aks", "kubernetes.node_selector": {"gpu": "h100"}})
     label = "kubernetes.azure.com/scalesetpriority"
     worker = group(document)["template"]["spec"]
     assert worker["nodeSelector"] == {"gpu": "h100", label: "spot"}
     assert worker["tolerations"] == [{"key": label, "operator": "Equal", "value": "spot", "effect": "NoSchedule"}]
-    head = cluster_of(document)["headGroupSpec"]["template"]["spec"]
-    terms = head["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    assert terms == [{"matchExpressions": [{"key": label, "operator": "NotIn", "values": ["spot"]}]}]
-    assert "tolerations" not in head and "nodeSelector" not in head
+    for pod in (cluster_of(document)["headGroupSpec"]["template"], document["spec"]["submitterPodTemplate"]):
+        stays = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        expected = [{"key": label, "operator": "NotIn", "values": ["spot"]}]
+        assert stays["nodeSelectorTerms"] == [{"matchExpressions": expected}]
+        assert "tolerations" not in pod["spec"] and "nodeSelector" not in pod["spec"]
 
 
 def test_storage_secrets_and_code_reach_every_pod(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_job_that_is_begun_again_goes_on_and_cleans_up(tmp_path: Path) -> None
     limits = {"ttl": "90s", "active_deadline": "1h30m", "pre_running_deadline": "20m", "backoff_limit": 5}
     spec = job(tmp_path, {f"kubernetes.{key}": value for key, value in limits.items()})["spec"]
     assert spec["entrypoint"] == "raytrainer train /etc/raytrainer/config.yaml run.existing=resume"
-    assert (spec["backoffLimit"], spec["submitterConfig"]["backoffLimit"]) == (5, 0)
+    assert (spec["backoffLimit"], spec["submitterConfig"]["backoffLimit"]) == (5, 3)
     assert (spec["shutdownAfterJobFinishes"], spec["ttlSecondsAfterFinished"]) == (True, 90)
     assert (spec["activeDeadlineSeconds"], spec["preRunningDeadlineSeconds"]) == (5400, 1200)
     assert "suspend" not in spec
