@@ -37,12 +37,13 @@ from raytrainer.run_record import (
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.record_files import read_sweep, read_trials, seconds_ran
 from raytrainer.sweep.records import SweepRecord
-from raytrainer.sweep.report import PAGE, report
+from raytrainer.sweep.report import BRINGS_PLOTLY, PAGE, show
 from raytrainer.sweep.results import Results, read_results
 from raytrainer.sweep.runner import Sweep, run_sweep
 from raytrainer.sweep.schedulers import scheduler
 from raytrainer.sweep.searchers import searcher
 from raytrainer.sweep.space import Space
+from raytrainer.sweep.tables import RESULTS, write_results
 from raytrainer.sweep.tracking import SweepTracking, tracked
 from raytrainer.sweep.wording import cause
 from raytrainer.tracking import Target, tracking_target
@@ -252,8 +253,8 @@ def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:
 
 
 def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
-    """Tell whether all is there that follows the trials: the last of it, the report or the refit."""
-    last = "refit/outcome.json" if sweep.tune.refit else PAGE
+    """Tell whether all is there that follows the trials: the last of it, the results or the refit."""
+    last = "refit/outcome.json" if sweep.tune.refit else RESULTS
     try:
         folder.read(last)
     except FileNotFoundError:
@@ -286,7 +287,9 @@ def _conclude(sweep: SweepLoaded, folder: Store, failures: dict[int, str], track
     config = best_config(sweep, best)
     write_best(sweep, config, best, folder)
     model = export_model(best, folder)
-    report(folder.path)
+    if not show(folder, write_results(folder)):
+        fix = f"{BRINGS_PLOTLY}, and raytrainer report {folder.shown}"
+        print(f"warning: there is no {PAGE}, since plotly is not installed: {fix}", file=sys.stderr)
     print(f"best config: {folder.shown}/{BEST}")
     print(f"best model: {model or 'its checkpoint was not kept; raytrainer train makes it again of best.yaml'}")
     if failures:

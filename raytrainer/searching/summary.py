@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,7 @@ from raytrainer.checkpoints import Store
 from raytrainer.errors import TrainingFailed
 from raytrainer.searching.goals import Goals
 from raytrainer.sweep.record_files import trial_checkpoints, trial_folder
-from raytrainer.sweep.report import PAGE, page
+from raytrainer.sweep.report import write_page
 from raytrainer.sweep.results import Ranked, Results
 from raytrainer.sweep.tables import print_results, rows, write_results
 from raytrainer.sweep.wording import cause
@@ -56,8 +54,7 @@ def best_runs(folder: Store, goals: Goals, errors: Mapping[int, str]) -> BestRun
         TrainingFailed: no trial came to a result.
     """
     results = write_results(folder)
-    if all(importlib.util.find_spec(name) for name in ("optuna", "plotly")):
-        folder.write(PAGE, page(results, time.time()).encode())
+    write_page(folder, results)
     if results.best is None:
         why = cause(next(iter(errors.values()), "no trial was evaluated"))
         raise TrainingFailed(f"no trial came to a result: {why} ({folder.shown})")

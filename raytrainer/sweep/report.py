@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import math
 import time
@@ -25,6 +26,7 @@ from raytrainer.sweep.tables import print_results, write_results
 from raytrainer.sweep.verdicts import verdicts
 
 PAGE = "report.html"
+BRINGS_PLOTLY = "pip install 'raytrainer[sweep]'"
 
 
 def report(sweep: str) -> None:
@@ -45,9 +47,34 @@ def report(sweep: str) -> None:
     except (OSError, ValueError) as error:
         fix = "the folder of a sweep, one that can be written"
         raise _mistake(sweep, f"its results cannot be read or written: {error}", fix) from error
-    folder.write(PAGE, page(results, time.time()).encode())
+    if not show(folder, results):
+        raise UserError(Problem("plotly", "not installed", "the report's plots are drawn with it", BRINGS_PLOTLY))
+
+
+def show(folder: Store, results: Results) -> bool:
+    """Print the ranked trials, make the page where plotly is installed, and tell whether it is.
+
+    Args:
+        folder: the sweep's.
+        results: of the sweep.
+    """
     print_results(results)
-    print(f"page: {join(folder.shown, PAGE)}")
+    if made := write_page(folder, results):
+        print(f"page: {join(folder.shown, PAGE)}")
+    return made
+
+
+def write_page(folder: Store, results: Results) -> bool:
+    """Write a sweep's report.html where plotly is installed, and tell whether it is.
+
+    Args:
+        folder: the sweep's.
+        results: of the sweep.
+    """
+    if importlib.util.find_spec("plotly") is None:
+        return False
+    folder.write(PAGE, page(results, time.time()).encode())
+    return True
 
 
 def page(results: Results, now: float) -> str:
@@ -58,12 +85,11 @@ def page(results: Results, now: float) -> str:
         now: in seconds since the Unix epoch.
 
     Returns:
-        HTML with all styles, scripts and data in it.
-
-    Raises:
-        UserError: plotly is not installed.
+        HTML with all styles, scripts and data in it; plotly is installed.
     """
-    plotly = _plotly()
+    from plotly.offline import get_plotlyjs
+
+    plotly = get_plotlyjs()
     saved, told = savings([ranked.trial for ranked in results.ranked]), verdicts(results)
     curves, over, front, schedule = learning_curves(results), best_over(results), pareto(results), schedules(results)
     studied = study_plots(results)
@@ -122,16 +148,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        fix = "pip install 'raytrainer[sweep]'"
-        raise UserError(Problem("plotly", "not installed", "the report's plots are drawn with it", fix)) from None
-    source: str = get_plotlyjs()
-    return source
 
 
 def _file(name: str) -> str:

@@ -20,6 +20,7 @@ from raytrainer.sweep.results import Ranked, Results, read_results
 from raytrainer.sweep.verdicts import verdicts
 from raytrainer.sweep.wording import NOTHING, folded, number, numbers, short_names, value_text
 
+RESULTS = "results.json"
 _SHOWN = 20
 _WIDE = 160
 
@@ -49,7 +50,7 @@ def write_results(folder: Store) -> Results:
     told = {name: getattr(sweep, name) for name in ("name", "metric", "mode", "scope", "state", "stopped_by")}
     told["verdicts"] = [vars(verdict) for verdict in verdicts(results)]
     told |= {"columns": columns(results), "trials": [{k: _json(v) for k, v in row.items()} for row in table]}
-    folder.write("results.json", (json.dumps(told, indent=1, default=str, allow_nan=False) + "\n").encode())
+    folder.write(RESULTS, (json.dumps(told, indent=1, default=str, allow_nan=False) + "\n").encode())
     return results
 
 
