@@ -19,6 +19,9 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 # How long the end of a log may take to arrive: the node that has it may be gone.
 _LAST_LINES_S = 30.0
+STOP_S = 60
+# Ray kills a job 3 s after it has asked it to stop: too soon for a checkpoint.
+STOP = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
 
 
 def connect(address: str | None) -> Any:

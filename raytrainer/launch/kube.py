@@ -17,8 +17,8 @@ from raytrainer.launch.manifest_documents import documents
 from raytrainer.launch.manifest_request import Request, request
 from raytrainer.launch.manifest_rules import check, object_name
 
-# What belongs to a job that is over takes a while to go.
-_GONE_S = 120.0
+# What belongs to a job that is over takes a while to go: its pods have two minutes.
+_GONE_S = 180.0
 _POLL_S = 1.0
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from raytrainer.config.kubernetes import Kubernetes, SecretKey
+from raytrainer.launch.jobs import STOP, STOP_S
 from raytrainer.launch.manifest_size import Pods
 
 RUN_LABEL = "raytrainer/run"
 CONFIG_FOLDER = "/etc/raytrainer"
 SUBMITTER = "ray-job-submitter"
+_GRACE = {"terminationGracePeriodSeconds": 2 * STOP_S}
+# What a job that is stopped has for a save; a node that is drained has as long, and the pod longer.
+_GOING = {**STOP, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(STOP_S)}
 _PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001}
 # By who manages the nodes: the label that spot nodes have and others have not, and their taint.
 _SPOT = {
@@ -33,7 +37,7 @@ def head_pod(asked: Kubernetes, name: str, config: bool, grows: bool) -> dict[st
     limits = {"cpu": f"{asked.head.cpus:g}", "memory": asked.head.memory}
     container = _ray_container(asked, "ray-head", limits)
     container["ports"] = [{"name": port, "containerPort": number} for port, number in _PORTS.items()]
-    template = _template(asked, name, container, _node_that_stays(asked), token=grows)
+    template = _template(asked, name, container, {**_node_that_stays(asked), **_GRACE}, token=grows)
     if config:
         container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
         template["spec"]["volumes"].append({"name": "config", "configMap": {"name": f"{name}-config"}})
@@ -55,7 +59,8 @@ def worker_pod(asked: Kubernetes, name: str, pods: Pods) -> dict[str, Any]:
         if tainted:
             tolerations.append({"key": label, "operator": "Equal", "value": value, "effect": "NoSchedule"})
     container = _ray_container(asked, "ray-worker", pods.limits)
-    return _template(asked, name, container, {"nodeSelector": selector, "tolerations": tolerations}, token=False)
+    spec = {"nodeSelector": selector, "tolerations": tolerations, **_GRACE}
+    return _template(asked, name, container, spec, token=False)
 
 
 def submitter_pod(asked: Kubernetes, name: str) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def _ray_container(asked: Kubernetes, name: str, limits: dict[str, str]) -> dict
 
 
 def _variables(asked: Kubernetes) -> list[dict[str, Any]]:
-    given = {**asked.env, **({"MLFLOW_TRACKING_URI": asked.mlflow} if asked.mlflow else {})}
+    given = {**_GOING, **asked.env, **({"MLFLOW_TRACKING_URI": asked.mlflow} if asked.mlflow else {})}
     return [
         {"name": name, "valueFrom": secret_key(value)}
         if isinstance(value, SecretKey)

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from raytrainer.errors import ArgumentsError, Problem, ResourcesError
-from raytrainer.launch.jobs import connect, follow
+from raytrainer.launch.jobs import STOP, connect, follow
 from raytrainer.launch.package import megabytes, package
 from raytrainer.launch.variables import unset
 from raytrainer.secrets import has_credentials, names_secret
 
 # Of this program's environment, what a job gets without being asked: no secrets.
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-
-# Ray kills a job 3 s after it has asked it to stop: too soon for a checkpoint.
-_STOP = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 
 # Seconds that a cluster may take until it can run jobs.
 _PATIENCE_S = 60.0
@@ -116,7 +113,7 @@ def submit(submission: Submission, address: str | None, wait: bool) -> int:
         UserError: the server cannot be used, or the folder is too large.
     """
     chosen = package(submission.root, submission.needed, submission.storage)
-    environment: dict[str, Any] = {"env_vars": {**_STOP, **variables(submission.variables)}}
+    environment: dict[str, Any] = {"env_vars": {**STOP, **variables(submission.variables)}}
     if submission.requirements is not None:
         environment[submission.installer] = requirements(submission.requirements)
     job = f"{submission.name}-{uuid.uuid4().hex[:8]}"

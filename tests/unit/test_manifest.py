@@ -174,7 +174,11 @@ def test_storage_secrets_and_code_reach_every_pod(tmp_path: Path) -> None:
         one = container(pod)
         assert one["workingDir"] == "/app"
         assert one["envFrom"] == [{"secretRef": {"name": "s3"}}, {"secretRef": {"name": "hub"}}]
+        assert pod["spec"]["terminationGracePeriodSeconds"] == 120
         assert one["env"] == [
+            # A driver that is stopped, and a node that is drained, have time for a save.
+            {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"},
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "60"},
             {"name": "HF_HOME", "value": "/mnt/runs/hub"},
             {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
             {"name": "MLFLOW_TRACKING_URI", "valueFrom": {"secretKeyRef": {"name": "mlflow", "key": "uri"}}},
