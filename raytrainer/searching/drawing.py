@@ -33,14 +33,12 @@ class Drawing:
         model: the algorithm.
         space: how each name's range is spelt.
         trials: how many there are at most.
-        learns: whether it goes by what trials came to.
     """
 
     name: str
     model: Model
     space: dict[str, str]
     trials: int
-    learns: bool
 
 
 def drawing(asked: Asked, options: Options, goals: Goals, names: Names, subject: Subject) -> Drawing:
@@ -70,13 +68,13 @@ def drawing(asked: Asked, options: Options, goals: Goals, names: Names, subject:
     _try_ends(space, names, subject)
     described = space.describe()
     if backend == "optuna":
-        return Drawing("optuna", _optuna(space, options, goals), described, count, learns=True)
+        return Drawing("optuna", _optuna(space, options, goals), described, count)
     searcher = _searcher(options.search_alg)
     if searcher is None:
         model = Drawn(space, count, options.seed)
-        return Drawing("random", model, described, count * space.grid_size, learns=False)
+        return Drawing("random", model, described, count * space.grid_size)
     name = type(searcher.searcher if isinstance(searcher, ConcurrencyLimiter) else searcher).__name__
-    return Drawing(name, Searched(searcher, space, goals, options.seed), described, count, learns=True)
+    return Drawing(name, Searched(searcher, space, goals, options.seed), described, count)
 
 
 def _backend(asked: Asked) -> str:

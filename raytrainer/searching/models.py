@@ -28,6 +28,8 @@ class Drawn(Model):
         seed: same seed, same samples.
     """
 
+    learns = False
+
     def __init__(self, space: Domains, samples: int, seed: int) -> None:
         self.origin = "grid" if space.grid_size > 1 else "random"
         self._space, self._left = space, samples

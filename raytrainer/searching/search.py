@@ -175,14 +175,14 @@ def _check_callables(asked: Asked) -> None:
 def _connect(asked: ScalingConfig | None, most: int | None) -> tuple[ScalingConfig, int | None]:
     """Connect to Ray, and return a trial's workers and how many trials run at a time; None for as many as have room.
 
-    Trials with workers of their own are counted here: Ray Tune does not know what they need.
+    They are counted here: Ray Tune does not know what a trial's workers need, and draws values ahead of the room.
     """
     cluster.connect(math.ceil((most or 1) * cluster.cpus(asked)))
     scaling = asked or ScalingConfig(use_gpu=cluster.default_scaling().use_gpu)
     fewest = scaling.num_workers[0] if isinstance(scaling.num_workers, tuple) else scaling.num_workers
     if missing := cluster.check_supply(scaling, fewest):
         print(missing, file=sys.stderr, flush=True)
-    room = None if scaling.max_workers == 1 else cluster.room_for(scaling)
+    room = cluster.room_for(scaling)
     if room is None:
         return scaling, most
     trials = max(1, room // scaling.max_workers)
@@ -199,7 +199,7 @@ def _suggesting(drawn: Drawing, goals: Goals, record: SweepRecord, scheduler: La
     suggestions = Suggestions(
         drawn.model, [], goals.metrics, goals.modes, record.scope == "best", repeats=1, limit=drawn.trials
     )
-    limit = 0 if waits(scheduler) and not drawn.learns else concurrent
+    limit = 0 if waits(scheduler) and not drawn.model.learns else concurrent
     return Suggesting(suggestions, scheduler, limit, counts_paused=not waits(scheduler))
 
 

@@ -82,7 +82,7 @@ def searcher(
     limit = trials(tune, space, known)
     suggestions = Suggestions(model, known, tune.metrics, tune.modes, tune.scope == "best", tune.repeats, limit)
     waiting = tune.scheduling[0] in _WAITING
-    bounded = 0 if waiting and name in ("random", "grid", "bohb") else max_concurrent
+    bounded = 0 if waiting and not model.learns else max_concurrent
     return Suggesting(suggestions, scheduler, bounded, counts_paused=not waiting), {}
 
 

@@ -26,6 +26,8 @@ class Variants(Model):
         constant_grid_search: whether all combinations of the grids share what is sampled.
     """
 
+    learns = False
+
     def __init__(
         self, space: Space, samples: int, seed: int, known: Sequence[Known] = (), constant_grid_search: bool = False
     ) -> None:

@@ -17,6 +17,9 @@ from ray.tune.search import BasicVariantGenerator
 from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.suggestions import GROUP, ORIGIN, Suggestion, Suggestions
 
+# Ray asks for 200 trials before the first one ends: to a model that is a random search.
+_FEW = 8
+
 
 class Suggesting(BasicVariantGenerator):
     """Driver: the search algorithm that ``ray.tune.run`` is given, whatever the algorithm.
@@ -27,7 +30,8 @@ class Suggesting(BasicVariantGenerator):
     Args:
         suggestions: what is tried.
         scheduler: its state is saved and restored with this.
-        max_concurrent: how many trials there are at a time; 0 for all at once.
+        max_concurrent: how many trials there are at a time; 0 for as many as Ray starts, of which few have not been
+            evaluated yet where the search algorithm learns.
         counts_paused: whether those count that wait for others; else it is how many there are that have not been
             evaluated yet.
     """
@@ -74,7 +78,7 @@ class Suggesting(BasicVariantGenerator):
         self._spec = experiment.spec
 
     def next_trial(self) -> Trial | None:
-        if self.is_finished() or 0 < self.max_concurrent <= len(self._live if self._counts_paused else self._new):
+        if self.is_finished() or self._has_enough():
             return None
         number = self._number + 1
         trial_id = f"{self._prefix}_{number:05d}"
@@ -91,6 +95,12 @@ class Suggesting(BasicVariantGenerator):
         named: dict[str, Any] = {"trial_id": trial_id, "experiment_tag": str(number)}
         trial: Trial = _create_trial_from_spec(spec, _make_parser(), evaluated_params=dict(suggestion.values), **named)
         return trial
+
+    def _has_enough(self) -> bool:
+        """Tell whether another trial has to wait for those that there are."""
+        if self.max_concurrent:
+            return len(self._live if self._counts_paused else self._new) >= self.max_concurrent
+        return self.suggestions.model.learns and len(self._new) >= _FEW
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._new.discard(trial_id)

@@ -79,6 +79,8 @@ class Model:
     """Of the last suggestion."""
     exhausted = False
     """Whether there will be no other suggestion."""
+    learns = True
+    """Whether it goes by what trials came to."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return what to try; None where there is nothing to say now."""

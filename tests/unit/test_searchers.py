@@ -351,6 +351,15 @@ def test_no_more_trials_are_made_than_run_at_a_time(tmp_path: Path) -> None:
     waiting.on_trial_result(first.trial_id, {"eval_loss": 1.0})
     assert waiting.next_trial() is not None
 
+    # Where nobody knows how many there is room for, a model still has to learn before it says more.
+    unknown = search(tune(search="optuna", num_samples=20))
+    unknown.add_configurations(experiment)
+    trials = [trial for trial in (unknown.next_trial() for _ in range(20)) if trial is not None]
+    assert len(trials) == 8
+    unknown.on_trial_result(trials[0].trial_id, {"eval_loss": 1.0})
+    finish(unknown, trials[1])
+    assert [unknown.next_trial() is not None for _ in range(3)] == [True, True, False]
+
     population = search(tune(scheduler={"pbt": {"perturbation_interval": 1}}, num_samples=5), most=2)
     population.add_configurations(experiment)
     assert sum(population.next_trial() is not None for _ in range(9)) == 5

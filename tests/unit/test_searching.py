@@ -21,7 +21,7 @@ from ray.tune.search.hyperopt import HyperOptSearch
 from ray.tune.search.optuna import OptunaSearch
 from transformers import TrainingArguments
 
-from raytrainer import RayTrainer, RayTrainingArguments
+from raytrainer import RayTrainer, RayTrainingArguments, cluster
 from raytrainer.errors import ArgumentsError, ShippingError, UserError
 from raytrainer.searching.goals import Goals
 from raytrainer.searching.names import Names
@@ -346,6 +346,19 @@ def test_resources_of_a_trial() -> None:
     scaling = scaling_of(None, {"cpu": 2, "gpu": 0.5, "accordion": 1})
     assert scaling is not None and scaling.use_gpu and scaling.num_workers == 1
     assert scaling.resources_per_worker == {"CPU": 2.0, "GPU": 0.5, "accordion": 1.0}
+
+
+@pytest.mark.parametrize(("workers", "most", "trials"), [(1, None, 4), (1, 2, 2), (3, None, 1)])
+def test_trials_of_one_worker_are_counted_too(
+    workers: int, most: int | None, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raytrainer.searching.search import _connect
+
+    there = {"connect": None, "check_supply": None, "room_for": 4}
+    for name, said in there.items():
+        monkeypatch.setattr(cluster, name, lambda *arguments, said=said: said)
+    scaling = ScalingConfig(num_workers=workers)
+    assert _connect(scaling, most) == (scaling, trials)
 
 
 def test_what_population_based_training_mutates_is_a_name_too() -> None:
