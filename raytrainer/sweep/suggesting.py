@@ -142,7 +142,8 @@ class Suggesting(BasicVariantGenerator):
         return bool(self._saved(dirpath))
 
     def restore_from_dir(self, dirpath: str) -> None:
-        with open(max(self._saved(dirpath), key=os.path.getmtime), "rb") as file:
+        # By name, in which Ray puts the time: of copies it is the only one.
+        with open(max(self._saved(dirpath)), "rb") as file:
             self.set_state(pickle.load(file))
 
     def _saved(self, dirpath: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,20 @@ def test_what_was_learnt_outlives_the_driver(kind: str, tmp_path: Path) -> None:
     assert [id[-6:] for id, *_ in stories[0]] == ["_00007", "_00008", "_00009"]
     assert kind == "grid" or restored.next_trial() is None
     assert restored.is_finished() == (kind != "grid")
+
+
+def test_the_last_session_is_gone_on_from_though_its_file_looks_older(tmp_path: Path) -> None:
+    register_trainable("resumed", Trainable)
+    algorithm = optuna(num_samples=5)
+    algorithm.add_configurations(Experiment("sweep", "resumed", storage_path=str(tmp_path)))
+    for age, session in enumerate(("2026-11-23_09-59-59", "2026-11-23_10-00-00")):
+        finish(algorithm, algorithm.next_trial())
+        algorithm.save_to_dir(str(tmp_path), session_str=session)
+        # Ray copies the files of all sessions to where they are read, in any order.
+        os.utime(tmp_path / f"raytrainer-search-{session}.pkl", (1e9 - age, 1e9 - age))
+    restored = optuna(num_samples=5)
+    restored.restore_from_dir(str(tmp_path))
+    assert len(study_of(restored).trials) == 2
 
 
 def finish(algorithm: Suggesting, trial: Trial | None) -> None:
