@@ -90,8 +90,8 @@ class Parameter:
         for choice in self.values:
             if same(value, choice):
                 return choice
-        numbers = [choice for choice in self.values if _number(choice)]
-        return min(numbers, key=lambda choice: abs(choice - value)) if _number(value) and numbers else self.values[0]
+        numbers = [choice for choice in self.values if is_number(choice)]
+        return min(numbers, key=lambda choice: abs(choice - value)) if is_number(value) and numbers else self.values[0]
 
     def _typed(self, value: float) -> float:
         if self.quantum is not None:
@@ -106,7 +106,7 @@ class Parameter:
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values are the same, as a config sees it: 1 and 1.0 are, 1 and true are not."""
-    if _number(one) and _number(other):
+    if is_number(one) and is_number(other):
         return math.isclose(one, other, rel_tol=1e-12)
     return type(one) is type(other) and bool(one == other)
 
@@ -115,5 +115,6 @@ def _of_python(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number, as a config sees it: true is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from raytrainer.config.sweep_parameter import is_number
 from raytrainer.errors import ConfigError, Problem
 from raytrainer.sweep.options import Where
+from raytrainer.sweep.suggestions import Known
 
 if TYPE_CHECKING:
     from raytrainer.config.sweep import Tune
@@ -55,6 +58,33 @@ def check_pairs(tune: Tune, space: Space, where: Where) -> None:
     problems += _of_space(search, space, where)
     if problems:
         raise ConfigError(*problems)
+
+
+def check_known(tune: Tune, space: Space, known: Sequence[Known], where: Where) -> None:
+    """Check what is tried first against the scheduler.
+
+    Args:
+        tune: the sweep's ``tune`` section.
+        space: the search space.
+        known: what is tried first.
+        where: the search's place.
+
+    Raises:
+        ConfigError: a population is to go on from what cannot be mutated.
+    """
+    scheduler, options = tune.scheduling
+    if scheduler not in _POPULATIONS:
+        return
+    mutated = options.get("hyperparam_mutations", options.get("hyperparam_bounds"))
+    for one in known:
+        for parameter in space.parameters:
+            key = parameter.key
+            if parameter.bounds is None or (mutated and key not in mutated) or is_number(one.values[key]):
+                continue
+            name = "baseline" if one.origin == "default" else "points"
+            reason = f"{scheduler} mutates {key}, and there it is no number"
+            fix = f"a number for {key}, or without it among tune.{name}"
+            raise ConfigError(Problem(str(Where(("tune", name), where.root)), one.values[key], reason, fix))
 
 
 def _of_space(search: str, space: Space, where: Where) -> list[Problem]:

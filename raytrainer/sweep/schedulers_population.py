@@ -17,6 +17,7 @@ from raytrainer.errors import unknown_name
 from raytrainer.sweep.needs import require
 from raytrainer.sweep.numbers import plain
 from raytrainer.sweep.options import NotNegative, Options, Positive, Share, Where
+from raytrainer.sweep.suggestions import ORIGIN
 
 if TYPE_CHECKING:
     from raytrainer.sweep.space import Space
@@ -73,6 +74,8 @@ class Population(PopulationBasedTraining):
 
     def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
         super()._exploit(tune_controller, trial, trial_to_clone)
+        # A copy of the donor's has the donor's: mutated, the base as it is would be trained as it is.
+        trial.config[ORIGIN] = "model"
         time = self._trial_state[trial_to_clone].last_train_time
         self.exploits.append(Exploit(trial.trial_id, trial_to_clone.trial_id, time, dict(trial.config)))
 
@@ -122,7 +125,8 @@ class Bandit(Population, PB2):
         return _Scaled(str(trial), config)
 
     def _scaled(self, key: str, value: float) -> float:
-        return math.log(value) if key in self._logs else float(value)
+        inside = float(self._space.clamp({key: value})[key])  # the base, and points of the user's, may lie outside
+        return math.log(inside) if key in self._logs else inside
 
     def _unscaled(self, config: dict[str, Any]) -> dict[str, Any]:
         back = {key: math.exp(config[key]) if key in self._logs else config[key] for key in self._hyperparam_bounds}

@@ -14,7 +14,7 @@ from raytrainer.sweep.known import known_first, samples, trials
 from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.needs import require
 from raytrainer.sweep.options import Options, Where
-from raytrainer.sweep.pairs import check_pairs
+from raytrainer.sweep.pairs import check_known, check_pairs
 from raytrainer.sweep.searchers_variants import Variants
 from raytrainer.sweep.suggesting import Suggesting
 from raytrainer.sweep.suggestions import Goal, Known, Model, Suggestions
@@ -78,6 +78,7 @@ def searcher(
     require(str(where), name)
     check_pairs(tune, space, where)
     known = known_first(tune, space, base)
+    check_known(tune, space, known, where)
     model = _BUILD[name](_Asked(tune, space, given, known, where, max_concurrent))
     limit = trials(tune, space, known)
     suggestions = Suggestions(model, known, tune.metrics, tune.modes, tune.scope == "best", tune.repeats, limit)

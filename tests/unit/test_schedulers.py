@@ -16,6 +16,7 @@ from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.schedulers import OPTIONS, scheduler
 from raytrainer.sweep.schedulers_population import Population
 from raytrainer.sweep.space import Space
+from raytrainer.sweep.suggestions import ORIGIN
 from tests.unit.sweep_stage import (
     BATCH,
     DECAY,
@@ -28,6 +29,7 @@ from tests.unit.sweep_stage import (
     drawn,
     keep,
     revived,
+    search,
     staged,
     trial_of,
     tune,
@@ -285,6 +287,30 @@ def test_pb2_looks_for_a_logarithmic_value_in_logarithms() -> None:
         rates += [exploit.config[RATE] for exploit in stage.scheduler.base.exploits]
     # Even over the range itself, 9 of 10 would be above 0.01.
     assert sum(rate < 0.01 for rate in rates) > len(rates) / 4
+
+
+@pytest.mark.parametrize(("kind", "option"), [("pbt", "hyperparam_mutations"), ("pb2", "hyperparam_bounds")])
+def test_clones_of_the_base_are_mutated_though_it_lies_outside_of_the_space(kind: str, option: str) -> None:
+    settings = tune(scheduler={kind: {"perturbation_interval": 2, option: [RATE]}})
+    base = {RATE: 0.0, BATCH: 8, DECAY: 0.4, HEAD: 1, ORIGIN: "default"}
+    stage = staged(settings, [base, *({**config, DECAY: 9.0} for config in drawn(4))])
+    stage.run(40)
+    assert isinstance(stage.scheduler.base, Population)
+    clones = [exploit for exploit in stage.scheduler.base.exploits if exploit.donor == "t_00001"]
+    assert clones
+    assert {clone.config[ORIGIN] for clone in clones} == {"model"}
+    assert all(WIDE[RATE]["loguniform"][0] <= clone.config[RATE] for clone in clones)
+
+
+@pytest.mark.parametrize("kind", ["pbt", "pb2"])
+def test_what_is_tried_first_has_numbers_where_a_population_mutates_them(kind: str) -> None:
+    base = {"training": {"learning_rate": 0.01, "batch": 8, "weight_decay": None, "head": 1}}
+    settings: dict[str, Any] = {"perturbation_interval": 2}
+    with pytest.raises(ConfigError, match=r"mutates training\.weight_decay, and there it is no number") as error:
+        search(tune(scheduler={kind: settings}, baseline=True), base=base)
+    assert error.value.problems[0].setting == "tune.baseline"
+    option = "hyperparam_mutations" if kind == "pbt" else "hyperparam_bounds"
+    assert search(tune(scheduler={kind: {**settings, option: [RATE]}}, baseline=True), base=base)
 
 
 def test_a_synchronous_population_does_not_wait_for_a_trial_that_ended() -> None:
