@@ -158,9 +158,7 @@ class Suggestions:
 
     def result(self, id: str, result: Mapping[str, Any]) -> None:
         """Take note of an evaluation."""
-        score = self._score(result)
-        if score is not None and not (self._best and self._worse(score, self._seen.get(id))):
-            self._seen[id] = score
+        score = self._see(id, result)
         group = self._groups.get(id)
         if group is not None and group.told and self._repeats == 1 and score is not None:
             self.model.on_trial_result(id, dict(result))
@@ -168,14 +166,24 @@ class Suggestions:
     def complete(self, id: str, result: Mapping[str, Any] | None, error: bool) -> None:
         """Take note of a trial's end; an error's trial counts for nothing."""
         group = self._groups.pop(id, None)
-        last = self._score(result) if result else None
-        seen = self._seen.pop(id, None)
+        if result:
+            self._see(id, result)
+        score = self._seen.pop(id, None)
         if group is None:
             return
-        score = seen if last is None or (self._best and self._worse(last, seen)) else last
         group.scores[id] = None if error else score
         if len(group.scores) == group.size and group.told:
             self._tell(group)
+
+    def _see(self, id: str, result: Mapping[str, Any]) -> dict[str, float] | None:
+        """Return the score of an evaluation, which counts for the trial unless an earlier one is better."""
+        score = self._score(result)
+        if score is not None:
+            if not (self._best and self._worse(score, self._seen.get(id))):
+                self._seen[id] = score
+        elif not self._best and all(result.get(metric) is not None for metric in self._metrics):
+            self._seen.pop(id, None)  # it has diverged
+        return score
 
     def _new_group(self, id: str) -> _Group | None:
         number, told = self._configurations, True

@@ -254,6 +254,19 @@ def test_the_evaluation_counts_that_the_scope_says(scope: str, mode: str, counts
     assert [trial.value for trial in study_of(algorithm).trials] == [counts, counts]
 
 
+@pytest.mark.parametrize(("scope", "counts"), [("last", None), ("best", 2.0)])
+def test_a_trial_that_diverged_in_the_end_has_no_last_score(scope: str, counts: float | None) -> None:
+    algorithm = optuna(num_samples=3, scope=scope)
+    ends: dict[str, dict[str, float] | None] = {"ended": {"eval_loss": math.nan}, "stopped while it waited": None}
+    ends["ended with no metric"] = {"step": 3}
+    for id, end in ends.items():
+        assert algorithm.suggestions.next(id) is not None
+        for value in (2.0, 3.0) if id == "ended" else (2.0, math.nan):
+            algorithm.suggestions.result(id, {"eval_loss": value})
+        algorithm.suggestions.complete(id, end, error=False)
+    assert [trial.value for trial in study_of(algorithm).trials] == [counts] * 3
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "nsgaiii", "random", "gp"])
 def test_several_metrics_are_searched_for_together(sampler: str) -> None:
     settings = tune(
