@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import yaml
+
 from raytrainer.config.checking import mistakes
 from raytrainer.config.loading import read
 from raytrainer.config.overrides import COMMAND_LINE
@@ -23,6 +25,9 @@ from raytrainer.config.view import View, findings
 from raytrainer.errors import ConfigError, Problem
 
 __all__ = ["SweepLoaded", "Tune", "load_sweep"]
+
+_MAY_CHANGE = ("num_samples", "max_concurrent_trials", "keep", "refit", "budget")
+"""Of ``tune``, what a sweep that goes on takes as the config has it now."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class SweepLoaded:
         own = {"search_space": self.said, "tune": self.tune.model_dump()}
         return written({**self.base, **own}, self.secrets)
 
+    def of_other_trials(self, before: bytes) -> list[str]:
+        """Return the keys that make this sweep's trials other ones than those of the YAML that it was begun with."""
+        was, now = _of_trials(yaml.safe_load(before)), _of_trials(yaml.safe_load(self.yaml()))
+        return [key for key in {**was, **now} if was.get(key) != now.get(key)]
+
 
 def load_sweep(path: str, overrides: Sequence[str] = ()) -> SweepLoaded:
     """Load a sweep and check it, with trials at the ends of the space.
@@ -87,6 +97,12 @@ def load_sweep(path: str, overrides: Sequence[str] = ()) -> SweepLoaded:
     tune = Tune.model_validate(root.value["tune"].plain())
     secrets = {at: node.written for at, node in root.walk() if node.written is not None}
     return SweepLoaded(values["name"], values, space, tune, root.value["search_space"].plain(), base, root, secrets)
+
+
+def _of_trials(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by key what the searcher and the scheduler are made of: a sweep that is resumed has them as they were."""
+    tune = {f"tune.{key}": value for key, value in sweep["tune"].items() if key not in _MAY_CHANGE}
+    return tune | {f"search_space.{key}": said for key, said in sweep["search_space"].items()}
 
 
 def _checked(

@@ -184,9 +184,13 @@ def _what_is_there(sweep: SweepLoaded, folder: Store) -> SweepRecord | None:
         return None
     existing = "resume" if asked_to_resume(folder.path) else sweep.base["run"]["existing"]
     if existing == "resume":
-        if folder.read(CONFIG) != sweep.yaml().encode() and not os.environ.get(ALLOW_CHANGES_VARIABLE):
+        begun = folder.read(CONFIG)
+        if begun != sweep.yaml().encode() and not os.environ.get(ALLOW_CHANGES_VARIABLE):
             fix = "raytrainer resume --allow-changes to go on with the config as it is now, or another name"
             raise ArgumentsError(Problem("name", sweep.name, f"it was begun with another config: {folder.path}", fix))
+        if others := sweep.of_other_trials(begun):
+            reason = f"{', '.join(others)} cannot change once there are trials: {folder.path}"
+            raise ArgumentsError(Problem("name", sweep.name, reason, "what it was begun with, or another name"))
         return before
     if existing == "replace":
         return None

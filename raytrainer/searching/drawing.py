@@ -71,7 +71,7 @@ def drawing(asked: Asked, options: Options, goals: Goals, names: Names, subject:
         return Drawing("optuna", _optuna(space, options, goals), described, count)
     searcher = _searcher(options.search_alg)
     if searcher is None:
-        model = Drawn(space, count, options.seed)
+        model = Drawn(space, options.seed)
         return Drawing("random", model, described, count * space.grid_size)
     name = type(searcher.searcher if isinstance(searcher, ConcurrencyLimiter) else searcher).__name__
     return Drawing(name, Searched(searcher, space, goals, options.seed), described, count)

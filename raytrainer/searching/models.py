@@ -20,28 +20,25 @@ from raytrainer.sweep.suggestions import Model
 
 
 class Drawn(Model):
-    """Driver: random samples; each with every combination of the grids.
+    """Driver: random samples without end; each with every combination of the grids.
 
     Args:
         space: Ray Tune's domains.
-        samples: how many.
         seed: same seed, same samples.
     """
 
     learns = False
 
-    def __init__(self, space: Domains, samples: int, seed: int) -> None:
+    def __init__(self, space: Domains, seed: int) -> None:
         self.origin = "grid" if space.grid_size > 1 else "random"
-        self._space, self._left = space, samples
+        self._space = space
         self._chance = np.random.RandomState(seed)
         self._ready: list[dict[str, Any]] = []
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if not self._ready and self._left:
-            self._left -= 1
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        if not self._ready:
             self._ready = self._space.sample(self._chance)
-        self.exhausted = not self._ready
-        return None if self.exhausted else plain(self._ready.pop(0))
+        return plain(self._ready.pop(0))
 
 
 class Searched(Model):

@@ -10,7 +10,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from raytrainer.config.tree import Node
 from raytrainer.errors import unknown_name
-from raytrainer.sweep.known import known_first, samples, trials
+from raytrainer.sweep.known import known_first, trials
 from raytrainer.sweep.lasting import Lasting
 from raytrainer.sweep.needs import require
 from raytrainer.sweep.options import Options, Where
@@ -89,8 +89,7 @@ def searcher(
 
 def _variants(asked: _Asked) -> Model:
     options = OF_VARIANTS.check(asked.options, asked.where)
-    number = samples(asked.tune, asked.space, asked.known)
-    return Variants(asked.space, number, asked.tune.seed, asked.known, **options)
+    return Variants(asked.space, asked.tune.seed, asked.known, **options)
 
 
 def _optuna(asked: _Asked) -> Model:

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 class Variants(Model):
-    """Driver: samples of a space; each sample with every combination of its grids.
+    """Driver: samples of a space without end; each sample with every combination of its grids.
 
     Args:
         space: the search space.
-        samples: how many.
         seed: same seed, same samples.
         known: what is tried first; it is no part of the samples.
         constant_grid_search: whether all combinations of the grids share what is sampled.
@@ -29,25 +28,22 @@ class Variants(Model):
     learns = False
 
     def __init__(
-        self, space: Space, samples: int, seed: int, known: Sequence[Known] = (), constant_grid_search: bool = False
+        self, space: Space, seed: int, known: Sequence[Known] = (), constant_grid_search: bool = False
     ) -> None:
         self.origin = "grid" if space.grid_size > 1 else "random"
         self._space = space
         self._rng = np.random.RandomState(seed)
         self._constant = constant_grid_search
-        self._samples = samples
         self._ready: list[dict[str, Any]] = []
         self._first = sum(point.inside for point in known)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any]:
         if self._first:
             self._first -= 1
             return {}
-        if not self._ready and self._samples:
-            self._samples -= 1
+        if not self._ready:
             self._ready = list(sampled(self._space, self._rng, self._constant))
-        self.exhausted = not self._ready
-        return None if self.exhausted else self._ready.pop(0)
+        return self._ready.pop(0)
 
 
 def sampled(space: Space, rng: np.random.RandomState, constant: bool = False) -> Iterator[dict[str, Any]]:

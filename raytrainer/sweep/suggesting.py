@@ -128,7 +128,9 @@ class Suggesting(BasicVariantGenerator):
 
     def set_state(self, state: dict[str, Any]) -> None:
         scheduler = state.pop("scheduler")
+        limit = self.suggestions.limit
         vars(self).update(state)
+        self.suggestions.go_on_to(limit)
         if self._scheduler is not None and scheduler is not None:
             self._scheduler.restore_state(scheduler)
 

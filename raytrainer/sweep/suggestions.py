@@ -136,6 +136,10 @@ class Suggestions:
         """Trials in all."""
         return self._limit
 
+    def go_on_to(self, limit: int) -> None:
+        """Have another number of trials in all: that of the config as it is now."""
+        self._limit = limit
+
     def finished(self) -> bool:
         """Tell whether there is nothing more to try."""
         return self._made >= self._limit

@@ -180,6 +180,22 @@ def test_the_last_session_is_gone_on_from_though_its_file_looks_older(tmp_path: 
     assert len(study_of(restored).trials) == 2
 
 
+@pytest.mark.parametrize("kind", ["random", "grid", "optuna tpe"])
+def test_a_search_that_goes_on_has_as_many_trials_as_the_config_says_now(kind: str) -> None:
+    space = space_of(kind, WIDE)
+
+    def asked(samples: int) -> Suggesting:
+        return search(tune(**KINDS[kind], num_samples=samples), space)
+
+    few, many = asked(2), asked(4)
+    told(few, few.total_samples)
+    many.set_state(pickle.loads(pickle.dumps(few.get_state())))
+    found = told(many, 100)
+    assert len(found) == 2 * space.grid_size
+    whole = [one.values for one in told(asked(4), 100)]
+    assert kind not in ("random", "grid") or [one.values for one in found] == whole[2 * space.grid_size :]
+
+
 def finish(algorithm: Suggesting, trial: Trial | None) -> None:
     assert trial is not None
     result = {"eval_loss": loss(trial.config, 1), "training_iteration": 1, "hyperband_info": {"budget": 1.0}}

@@ -93,6 +93,18 @@ def test_the_sweep_as_designed() -> None:
     assert made.name == loaded.name
 
 
+def test_what_a_sweep_that_has_begun_keeps_to_is_named() -> None:
+    begun = load(config(SWEEP)).yaml().encode()
+
+    def others(*overrides: str) -> list[str]:
+        return load(config(SWEEP), EVALUATED, *overrides).of_other_trials(begun)
+
+    free = ["num_samples=40", "max_concurrent_trials=2", "keep=3", "budget={time: 2h, patience: 5}"]
+    assert others("training.max_steps=7", *(f"tune.{setting}" for setting in free)) == []
+    assert others("tune.seed=1", "tune.search=optuna") == ["tune.search", "tune.seed"]
+    assert others("search_space.training.weight_decay={choice: [0.1]}") == ["search_space.training.weight_decay"]
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_search_loads(name: str) -> None:
     assert load(config(SWEEP), EVALUATED, f"tune.search={{{name}: {{a: 1}}}}").tune.searching == (name, {"a": 1})
