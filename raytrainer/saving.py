@@ -88,6 +88,7 @@ class Saver:
         self._load_best_model = trainer._load_best_model
         trainer._save_checkpoint = self.save  # type: ignore[method-assign]  # put in the place of it
         trainer._load_best_model = self._load_best  # type: ignore[method-assign]  # put in the place of it
+        trainer._finalize_training = _no_deletion()(trainer._finalize_training)  # type: ignore[method-assign]  # put in the place of it
         if self._rank != 0:
             trainer._get_output_dir = self._own_output_dir  # type: ignore[method-assign]  # put in the place of it
             shutil.rmtree(self._own_folder, ignore_errors=True)
@@ -111,7 +112,7 @@ class Saver:
                 patiently(lambda: self._store.remove(state.global_step), self._outbox.warn)
             shutil.rmtree(folder, ignore_errors=True)
             snapshot = self._snapshot(folder)
-            with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_rotation(), _names_of_the_model():
+            with snapshot.taking() if snapshot else contextlib.nullcontext(), _no_deletion(), _names_of_the_model():
                 self._save_checkpoint(model, trial)
                 self._continuation.save(folder)
             self._point_to_best()
@@ -280,9 +281,17 @@ def _barrier() -> None:
         dist.barrier()
 
 
-def _no_rotation() -> contextlib.AbstractContextManager[None]:
-    """Keep transformers from deleting checkpoints: what the run keeps is decided when a new one is stored."""
-    return replaced(transformers.trainer, "rotate_checkpoints", lambda *args, **kwargs: None)
+@contextlib.contextmanager
+def _no_deletion() -> Iterator[None]:
+    """Keep transformers from deleting checkpoints: what the run keeps is decided when a new one is stored.
+
+    It does after a save, and once more at the end: of those that it finds then, which are none here.
+    """
+    with (
+        replaced(transformers.trainer, "rotate_checkpoints", lambda *args, **kwargs: None),
+        replaced(transformers.trainer, "sort_checkpoints", lambda *args, **kwargs: []),
+    ):
+        yield
 
 
 def _names_of_the_model() -> contextlib.AbstractContextManager[None]:

@@ -1,0 +1,85 @@
+"""What is kept and which model is loaded at the end, in one process: a bare Trainer whose ``train`` is recoverable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from pyarrow import fs
+from ray.train.v2._internal.execution import train_fn_utils
+from transformers import Trainer
+
+from raytrainer.checkpoints import Store
+from raytrainer.events import Event, Note
+from raytrainer.keeping import keep
+from raytrainer.outbox import Outbox
+from raytrainer.recovery import recoverable_train
+from raytrainer.resuming import Recovery
+from raytrainer.sweep.here import _HereWire
+from tests.unit.test_continuation import bare
+
+pytestmark = pytest.mark.trains
+
+# The first evaluation is the best one: what is learned on these few words does not hold for others.
+FIRST_IS_BEST = {
+    "max_steps": 4,
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "learning_rate": 0.5,
+    "metric_for_best_model": "loss",
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_a_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Answer what a worker asks of Ray."""
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
+    monkeypatch.setattr(train_fn_utils, "_train_fn_utils", train_fn_utils.LocalTrainFnUtils("run"))
+    yield
+
+
+class Told(list[str]):
+    """The warnings of a run, as a sink."""
+
+    def handle(self, event: Event) -> None:
+        if isinstance(event, Note) and event.warning:
+            self.append(event.text)
+
+    def close(self, error: BaseException | None) -> None:
+        pass
+
+
+def remote(folder: Path) -> Store:
+    # Through a file system that is not pyarrow's own for local files, it is taken for a remote one.
+    return Store(str(folder), fs.SubTreeFileSystem("/", fs.LocalFileSystem()))
+
+
+def train(
+    folder: Path, store: Store, resume: str | bool | None = None, run: str = "run", **arguments: Any
+) -> tuple[Trainer, Told]:
+    """Train as a worker of a run does that is alone in its group."""
+    trainer, told = bare(folder, **{**FIRST_IS_BEST, **arguments}), Told()
+    wire = _HereWire([told], None)
+    recovery = Recovery(store, run, keep(trainer.args, None))
+    outbox, kwargs = Outbox(wire, 0), {"resume_from_checkpoint": resume}
+    recoverable_train(trainer.train, trainer, recovery, wire, outbox, lambda item: [item], (), kwargs)
+    return trainer, told
+
+
+@pytest.mark.parametrize("loads_best", [False, True])
+@pytest.mark.parametrize("place", [lambda folder: Store(str(folder / "out")), lambda folder: remote(folder / "there")])
+def test_with_a_limit_of_one_the_newest_and_the_best_stay(
+    place: Callable[[Path], Store], loads_best: bool, tmp_path: Path
+) -> None:
+    store = place(tmp_path)
+    trainer, _ = train(tmp_path, store, save_total_limit=1, load_best_model_at_end=loads_best)
+    best = trainer.state.best_global_step
+    assert best is not None and best < 4, "the best one is not the newest"
+    assert [manifest.step for manifest in store.manifests()] == store.steps() == [best, 4]
+    assert trainer.state.best_model_checkpoint == store.address(best)
