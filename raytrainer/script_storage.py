@@ -61,12 +61,14 @@ class Places:
         """Copy what the run has left in its folders into the storage; where that fails the user is told."""
         if self._storage is None:
             return
+        there = self._storage.folder.resolve() if self._storage.local else None
         for folder in self.output_dirs:
             store = self.mirror(folder)
-            if self._storage.local and self._storage.folder.resolve() in Path(folder).resolve().parents:
+            if there is not None and Path(folder).resolve().is_relative_to(there):
                 continue
             with _told(outbox, folder, store.path):
-                for name in _left(Path(folder), self._started):
+                # All of them before the first is copied: the storage may be below this folder.
+                for name in list(_left(Path(folder), self._started, there)):
                     store.copy(Path(folder, name), name)
 
     def bring_logs(self, files: Iterable[Path], outbox: Outbox) -> None:
@@ -82,9 +84,10 @@ class Places:
                     self._storage.copy(file, f"logs/{file.name}")
 
 
-def _left(folder: Path, since: float) -> Iterator[str]:
-    """Name the files below a folder that are not older, without checkpoints."""
+def _left(folder: Path, since: float, storage: Path | None) -> Iterator[str]:
+    """Name the files below a folder that are not older, without checkpoints and what is in the storage."""
     for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if storage is None or Path(root, name).resolve() != storage]
         if Path(root) == folder:
             folders[:] = [name for name in folders if not _CHECKPOINTS.fullmatch(name)]
         for name in files:

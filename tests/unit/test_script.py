@@ -218,6 +218,24 @@ def test_what_a_script_has_left_is_brought(local: bool, tmp_path: Path, monkeypa
     assert (tmp_path / "runs/out/runs/events").read_text() == "runs/events"
 
 
+@pytest.mark.parametrize("storage", ["start/out/run", "start/out"])
+def test_a_storage_below_an_output_dir_is_not_copied_into_itself(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = places(tmp_path, monkeypatch, Store(str(tmp_path / storage)))
+    for name in ("start/out/config.json", "start/out/logs/rank-0.log", f"{storage}/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    there.note("out")
+    told = Told()
+    there.bring_files(told)
+    assert told.told == []
+    brought = {path.relative_to(tmp_path / "start/out").as_posix() for path in (tmp_path / "start/out").rglob("*.*")}
+    own = {"config.json", "logs/rank-0.log"}
+    in_storage = {"run/run.json", "run/out/config.json", "run/out/logs/rank-0.log"}
+    assert brought == own | (in_storage if storage.endswith("run") else {"run.json"})
+
+
 def test_what_cannot_be_brought_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").touch()
     there = places(tmp_path, monkeypatch, Store(str(tmp_path / "runs/a/b"), _local()))
