@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from raytrainer.checkpoints import Store, join
 from raytrainer.outbox import Outbox
+from raytrainer.patience import GIVE_UP_S, patiently
 from raytrainer.script_order import ScriptOrder
 
 # Below an output_dir, what is kept as checkpoints, or is on its way there.
@@ -31,7 +33,7 @@ class Places:
     def __init__(self, order: ScriptOrder) -> None:
         self.output_dirs: list[str] = []
         self._storage, self._start, self._started = order.storage, os.getcwd(), order.started
-        self._of_a_trial = order.paced
+        self._of_a_trial, self._patience = order.paced, GIVE_UP_S
         in_place = order.storage is not None and order.storage.local
         self.logs = order.storage.folder / "logs" if in_place else Path(tempfile.mkdtemp(prefix="raytrainer-"))  # type: ignore[union-attr]  # in_place
 
@@ -69,7 +71,7 @@ class Places:
             with _told(outbox, folder, store.path):
                 # All of them before the first is copied: the storage may be below this folder.
                 for name in list(_left(Path(folder), self._started, there)):
-                    store.copy(Path(folder, name), name)
+                    self._bring(Path(folder, name), store, name, outbox)
 
     def bring_logs(self, files: Iterable[Path], outbox: Outbox) -> None:
         """Put this rank's logs where the run's are; without a storage that is in the first ``output_dir``."""
@@ -80,8 +82,17 @@ class Places:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(file, target)
             elif self._storage is not None and not self._storage.local:
-                with _told(outbox, str(file), self._storage.path):
-                    self._storage.copy(file, f"logs/{file.name}")
+                self._bring(file, self._storage, f"logs/{file.name}", outbox)
+
+    def _bring(self, file: Path, store: Store, name: str, outbox: Outbox) -> None:
+        # All files together have the patience that one has: a storage that is gone for good is not waited for at each.
+        with _told(outbox, str(file), store.path):
+            began = time.monotonic()
+            try:
+                patiently(lambda: store.copy(file, name), outbox.warn, self._patience)
+            except OSError:
+                self._patience -= time.monotonic() - began
+                raise
 
 
 def _left(folder: Path, since: float, storage: Path | None) -> Iterator[str]:
@@ -91,7 +102,7 @@ def _left(folder: Path, since: float, storage: Path | None) -> Iterator[str]:
         if Path(root) == folder:
             folders[:] = [name for name in folders if not _CHECKPOINTS.fullmatch(name)]
         for name in files:
-            if os.path.getmtime(os.path.join(root, name)) >= since:
+            if os.lstat(os.path.join(root, name)).st_mtime >= since:
                 yield Path(root, name).relative_to(folder).as_posix()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -246,6 +247,32 @@ def test_what_cannot_be_brought_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     there.bring_files(told)
     (note,) = told.told
     assert isinstance(note, Note) and note.warning and "could not be copied" in note.text
+
+
+def test_what_is_brought_in_vain_at_first_is_tried_again_and_keeps_nothing_else_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = places(tmp_path, monkeypatch, Store(str(tmp_path / "runs"), _local()))
+    (tmp_path / "start/out").mkdir()
+    for name in ("a", "c"):
+        (tmp_path / "start/out" / name).touch()
+    (tmp_path / "start/out/b").symlink_to("nowhere")
+    there.note("out")
+    copy, failures = Store.copy, [OSError(errno.EIO, "the mount is away")]
+
+    def fail_once(store: Store, file: Path, name: str) -> None:
+        if failures:
+            raise failures.pop()
+        copy(store, file, name)
+
+    monkeypatch.setattr(Store, "copy", fail_once)
+    told = Told()
+    there.bring_files(told)
+    assert sorted(path.name for path in (tmp_path / "runs/out").iterdir()) == ["a", "c"]
+    texts = [note.text for note in told.told if isinstance(note, Note)]
+    assert [text for text in texts if "could not be copied" in text] == [text for text in texts if "out/b" in text]
+    assert any("out/b could not be copied" in text for text in texts)
+    assert any("the mount is away" in text for text in texts)
 
 
 def _local() -> Any:
