@@ -57,7 +57,7 @@ class Resumed:
         folder: the checkpoint's files, on this machine.
         address: the checkpoint, for people.
         manifest: None for a checkpoint that bare transformers wrote.
-        earlier: manifests of the run's checkpoints in the store, oldest first.
+        earlier: manifests of the checkpoints in the store that may be the run's, oldest first.
         seconds: what finding, fetching and verifying took.
     """
 
@@ -66,6 +66,18 @@ class Resumed:
     manifest: Manifest | None
     earlier: list[Manifest]
     seconds: float
+
+    def leading_here(self) -> list[Manifest]:
+        """Return the manifests of the checkpoints on the way to this one, oldest first.
+
+        A run that began anew in the folder of a longer one has left some of that one's behind its own.
+        """
+        found: list[Manifest] = []
+        for manifest in reversed(self.earlier):
+            not_later = self.manifest is not None and manifest.time <= self.manifest.time
+            if not_later and (not found or manifest.step < found[-1].step):
+                found.append(manifest)
+        return found[::-1]
 
 
 class Resuming:

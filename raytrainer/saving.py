@@ -96,7 +96,7 @@ class Saver:
     def begin(self, resumed: Resumed | None) -> None:
         """Take over what the run has in the store; call it when transformers has reset its own state."""
         if resumed is not None:
-            self._manifests = [m for m in resumed.earlier if resumed.manifest and m.time <= resumed.manifest.time]
+            self._manifests = resumed.leading_here()
             self._steps = {manifest.step for manifest in self._manifests}
             self._point_to_best()
 
@@ -249,6 +249,9 @@ class Saver:
         state, keep = self._trainer.state, self._recovery.keep
         ranked: list[Manifest] = self._resuming.gather(keep.ranked(self._manifests))[0]
         ranked.sort(key=lambda manifest: manifest.step != state.best_global_step)
+        if ranked and ranked[0].step != state.best_global_step:
+            best, rest = state.best_global_step, ranked[0].step
+            self._outbox.warn(f"the best checkpoint, of step {best}, is not in the storage; of those there {rest} is")
         for manifest in ranked:
             folder = self._resuming.fetch(self._store, manifest)
             if folder is not None:

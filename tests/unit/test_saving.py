@@ -83,3 +83,16 @@ def test_with_a_limit_of_one_the_newest_and_the_best_stay(
     assert best is not None and best < 4, "the best one is not the newest"
     assert [manifest.step for manifest in store.manifests()] == store.steps() == [best, 4]
     assert trainer.state.best_model_checkpoint == store.address(best)
+
+
+def test_what_another_run_left_behind_is_neither_kept_nor_the_best(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "out"))
+    train(tmp_path, store, run="of better models", learning_rate=1e-6)
+    train(tmp_path, store, run="begun anew", max_steps=2)
+    trainer, told = train(
+        tmp_path, store, True, run="gone on", max_steps=3, save_total_limit=2, load_best_model_at_end=True
+    )
+    assert trainer.state.best_global_step == 1
+    assert trainer.state.best_model_checkpoint == store.address(1)
+    assert store.steps() == [1, 3, 4], "the last one is the first run's"
+    assert not [text for text in told if "best checkpoint" in text]
