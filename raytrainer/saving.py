@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -85,10 +86,10 @@ class Saver:
         self._going: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-checkpoints")
         self._save_checkpoint = trainer._save_checkpoint
-        self._load_best_model = trainer._load_best_model
+        self._load_best_model, self._finalize_training = trainer._load_best_model, trainer._finalize_training
         trainer._save_checkpoint = self.save  # type: ignore[method-assign]  # put in the place of it
         trainer._load_best_model = self._load_best  # type: ignore[method-assign]  # put in the place of it
-        trainer._finalize_training = _no_deletion()(trainer._finalize_training)  # type: ignore[method-assign]  # put in the place of it
+        trainer._finalize_training = self._finalize  # type: ignore[method-assign]  # put in the place of it
         if self._rank != 0:
             trainer._get_output_dir = self._own_output_dir  # type: ignore[method-assign]  # put in the place of it
             shutil.rmtree(self._own_folder, ignore_errors=True)
@@ -99,6 +100,10 @@ class Saver:
             self._manifests = resumed.leading_here()
             self._steps = {manifest.step for manifest in self._manifests}
             self._point_to_best()
+            best = self._trainer.state.best_global_step
+            if self._trainer.args.load_best_model_at_end and best and best not in self._steps:
+                folder = os.path.dirname(self._store.address(best))
+                self._outbox.warn(f"the best checkpoint so far, of step {best}, is not in {folder}, and is not loaded")
 
     def save(self, model: Any, trial: Any) -> None:
         """Do what ``Trainer._save_checkpoint`` does, without waiting for disk or storage where that can be."""
@@ -243,6 +248,14 @@ class Saver:
                 address = self._store.address(manifest.step)
                 self._outbox.warn(f"{address} is no longer needed and could not be deleted: {error}")
 
+    def _finalize(self, *args: Any, **kwargs: Any) -> Any:
+        state = self._trainer.state
+        if state.best_global_step and self._steps and self._trainer.args.load_best_model_at_end:
+            # Without an address transformers loads none, and there may be others.
+            state.best_model_checkpoint = self._store.address(state.best_global_step)
+        with _no_deletion():
+            return self._finalize_training(*args, **kwargs)
+
     def _load_best(self) -> None:
         """Load the best model from the store; where its checkpoint is damaged, the best of the others."""
         self.finish()
@@ -262,6 +275,7 @@ class Saver:
                     _barrier()
                     self._resuming.forget()
                 return
+        state.best_model_checkpoint = None
         self._outbox.warn("no checkpoint with a metric is good: the model is the last one, not the best")
 
     @contextlib.contextmanager

@@ -96,3 +96,16 @@ def test_what_another_run_left_behind_is_neither_kept_nor_the_best(tmp_path: Pat
     assert trainer.state.best_model_checkpoint == store.address(1)
     assert store.steps() == [1, 3, 4], "the last one is the first run's"
     assert not [text for text in told if "best checkpoint" in text]
+
+
+def test_where_the_best_is_in_another_folder_the_best_of_this_one_is_loaded(tmp_path: Path) -> None:
+    before = Store(str(tmp_path / "before/out"))
+    train(tmp_path / "before", before, max_steps=2)
+    store = Store(str(tmp_path / "after/out"))
+    trainer, told = train(tmp_path / "after", store, before.address(2), run="other", load_best_model_at_end=True)
+    assert trainer.state.best_global_step == 1
+    best = min(store.manifests(), key=lambda manifest: manifest.metrics["eval_loss"])
+    assert trainer.state.best_model_checkpoint == store.address(best.step)
+    at_first, at_the_end = (text for text in told if "the best checkpoint" in text)
+    assert "of step 1, is not in" in at_first
+    assert f"of step 1, is not in the storage; of those there {best.step} is" in at_the_end
