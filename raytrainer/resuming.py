@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -97,7 +98,8 @@ class Resuming:
 
     def __init__(self, recovery: Recovery, output_dir: str, outbox: Outbox, gather: Gather) -> None:
         self._recovery, self._outbox, self.gather = recovery, outbox, gather
-        self._fetched = Path(output_dir) / ".fetched"
+        # Machines that share this folder fetch into folders of their own.
+        self._fetched = Path(output_dir) / ".fetched" / ray.get_runtime_context().get_node_id()
         context = ray.train.get_context()
         self._rank, self._first_here = context.get_world_rank(), context.get_local_rank() == 0
 
@@ -172,6 +174,7 @@ class Resuming:
         if not reasons:
             return store.fetch(manifest, target) if store.local else self._prepare(target)
         self.forget()
+        self.gather(None)  # before one of them fetches another
         self._outbox.warn(f"{store.address(manifest.step)} is damaged and passed over: {reasons[0]}")
         return None
 
@@ -202,6 +205,8 @@ class Resuming:
         """Delete what was fetched."""
         if self._first_here:
             shutil.rmtree(self._fetched, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another machine's are still there
+                self._fetched.parent.rmdir()
 
     def _name_incomplete(self, manifests: list[Manifest], after: int) -> None:
         if self._rank != 0:

@@ -18,9 +18,10 @@ from raytrainer.events import Event, Note
 from raytrainer.keeping import keep
 from raytrainer.outbox import Outbox
 from raytrainer.recovery import recoverable_train
-from raytrainer.resuming import Recovery
+from raytrainer.resuming import Recovery, Resuming
 from raytrainer.sweep.here import _HereWire
 from tests.unit.test_continuation import bare
+from tests.unit.test_properties_checkpoints import write
 
 pytestmark = pytest.mark.trains
 
@@ -109,3 +110,19 @@ def test_where_the_best_is_in_another_folder_the_best_of_this_one_is_loaded(tmp_
     at_first, at_the_end = (text for text in told if "the best checkpoint" in text)
     assert "of step 1, is not in" in at_first
     assert f"of step 1, is not in the storage; of those there {best.step} is" in at_the_end
+
+
+def test_machines_that_share_an_output_dir_fetch_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "there", 3)
+    store = remote(tmp_path / "there")
+    (manifest,) = store.manifests()
+    outbox = Outbox(_HereWire([], None), 0)
+    nodes, fetched = [], []
+    for name in ("node", "other node"):
+        monkeypatch.setattr(ray, "get_runtime_context", lambda name=name: SimpleNamespace(get_node_id=lambda: name))
+        nodes.append(Resuming(Recovery(store, "run"), str(tmp_path), outbox, lambda item: [item]))
+        fetched.append(nodes[-1].fetch(store, manifest))
+    nodes[0].forget()
+    assert fetched[1] is not None and (fetched[1] / "model.safetensors").exists()
+    nodes[1].forget()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
