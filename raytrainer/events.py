@@ -128,6 +128,7 @@ class Saved:
         size: bytes.
         seconds: from the save to the manifest, while training went on.
         stalled: seconds that training stood still for it.
+        node: id of the node that rank 0 is on.
     """
 
     step: int
@@ -135,6 +136,7 @@ class Saved:
     size: int
     seconds: float
     stalled: float
+    node: str = ""
 
 
 @dataclass(frozen=True)

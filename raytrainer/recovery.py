@@ -143,7 +143,7 @@ def _not_shared(store: Store) -> Problem:
     return Problem(
         setting="the folder of checkpoints",
         value=store.path,
-        reason="there are workers on several machines, and not all of them see what is written there",
+        reason="there are workers on several machines, or were, and not all of them see what is written there",
         fix="run_config=RunConfig(name=..., storage_path='s3://bucket/runs') (raytrainer run: --storage-path), or a"
         " folder that the machines share",
     )
@@ -193,7 +193,7 @@ def recoverable_train(
     call = inspect.signature(train).bind(*args, **kwargs)
     given = _keywords(call)
     resuming = Resuming(recovery, trainer.args.output_dir or "", outbox, gather)
-    if not resuming.sees_store():
+    if not resuming.sees_store(wire):
         if trainer.args.save_strategy != SaveStrategy.NO:
             raise ResourcesError(_not_shared(recovery.store))
         outbox.warn(f"{recovery.store.path} is not shared by all machines, so nothing is saved")

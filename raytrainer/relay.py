@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import ray
 
-from raytrainer.events import Began, Ended, Evaluated, Event, Note
+from raytrainer.events import Began, Ended, Evaluated, Event, Note, Saved
 from raytrainer.sinks import Sink
 from raytrainer.wire import Delivery, Post, Question, Verdict, Wish
 
@@ -66,13 +67,14 @@ class Relay:
         self._shared: dict[str, list[Any]] = {}
         self._shared_changed = asyncio.Condition()
         self._meetings: dict[str, Any] = {}
+        self._saved: dict[str, Saved] = {}
 
     @_sure
     async def post(self, post: Post) -> None:
         """Give all ranks their next order."""
         async with self._posted:
             if self._post is None or self._post.number < post.number:
-                self._post, self._wish, self._starts = post, Wish.GO_ON, 0
+                self._post, self._wish, self._starts, self._saved = post, Wish.GO_ON, 0, {}
                 self._posted.notify_all()
 
     @_sure
@@ -109,7 +111,14 @@ class Relay:
 
     async def push(self, *events: Event) -> None:
         for event in events:
+            if isinstance(event, Saved):
+                self._saved[os.path.dirname(event.path)] = event
             await self._events.put(event)
+
+    @_sure
+    async def saved(self) -> dict[str, Saved]:
+        """Return what was saved last into each folder since the order was given."""
+        return self._saved
 
     @_sure
     async def push_next(self, sender: str, number: int, *events: Event) -> None:

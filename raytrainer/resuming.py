@@ -21,6 +21,7 @@ from raytrainer.keeping import Keep
 from raytrainer.manifests import Manifest, damage
 from raytrainer.outbox import Outbox
 from raytrainer.patience import patiently
+from raytrainer.wire import Wire
 
 Gather = Callable[[Any], list[Any]]
 """Return every rank's item, by rank, on every rank."""
@@ -143,11 +144,22 @@ class Resuming:
                 return Resumed(folder, store.address(manifest.step), manifest, earlier, time.monotonic() - began)
         return None
 
-    def sees_store(self) -> bool:
-        """Tell whether every machine that has workers sees what rank 0 writes into the store."""
-        store, mark = self._recovery.store, ".seen-by-all"
-        if not store.local or len(set(self.gather(ray.get_runtime_context().get_node_id()))) == 1:
+    def sees_store(self, wire: Wire) -> bool:
+        """Tell whether every machine that has workers, or had them, sees what rank 0 writes into the store.
+
+        Args:
+            wire: knows what attempts before this one have saved.
+        """
+        if not self._recovery.store.local:
             return True
+        several = len(set(self.gather(ray.get_runtime_context().get_node_id()))) > 1
+        if several and not self._all_see_a_mark():
+            return False
+        seen: bool = self.gather(self._sees_what_was_saved(wire) if self._rank == 0 else None)[0]
+        return seen
+
+    def _all_see_a_mark(self) -> bool:
+        store, mark = self._recovery.store, ".seen-by-all"
         if self._rank == 0:
             store.write(mark, self._recovery.run.encode())
         self.gather(None)
@@ -159,6 +171,14 @@ class Resuming:
         if self._rank == 0:
             os.remove(os.path.join(os.path.dirname(store.address(0)), mark))
         return everywhere
+
+    def _sees_what_was_saved(self, wire: Wire) -> bool:
+        store = self._recovery.store
+        last = wire.saved().get(os.path.dirname(store.address(0)))
+        if last is None or last.node == ray.get_runtime_context().get_node_id():
+            return True
+        # The newest one stays. One that is newer still may be here, which nobody was told of.
+        return any(step >= last.step for step in patiently(store.steps, self._outbox.warn))
 
     def fetch(self, store: Store, manifest: Manifest) -> Path | None:
         """Bring a checkpoint to every machine and verify it; None where it is damaged, which the user is told."""

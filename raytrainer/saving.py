@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch.distributed as dist
 import transformers.modeling_utils
 import transformers.trainer
@@ -220,7 +221,8 @@ class Saver:
             shutil.rmtree(folder, ignore_errors=True)
         size = sum(file.size for file in files.values())
         seconds = time.monotonic() - began
-        self._outbox.send(Saved(step, self._store.address(step), size, seconds, checkpoint.stalled))
+        node = ray.get_runtime_context().get_node_id()
+        self._outbox.send(Saved(step, self._store.address(step), size, seconds, checkpoint.stalled, node))
         self._retire()
 
     def _seal(self, checkpoint: _Checkpoint, files: dict[str, File]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import ray
 
-from raytrainer.events import Evaluated, Event
+from raytrainer.events import Evaluated, Event, Saved
 
 
 class Wish(enum.Enum):
@@ -79,6 +79,9 @@ class Wire(Protocol):
 
     def settle(self) -> None:
         """Return when everything that was pushed has arrived."""
+
+    def saved(self) -> dict[str, Saved]:
+        """Return what was saved last into each folder since the order was given, by whichever attempt."""
 
     def wish(self) -> Wish:
         """Return what the workers shall do at their next step."""
@@ -147,6 +150,10 @@ class RelayWire:
                 ray.get(self._push(*events))
             for _ in events:
                 self._pushed.task_done()
+
+    def saved(self) -> dict[str, Saved]:
+        saved: dict[str, Saved] = ray.get(self._relay.saved.remote())
+        return saved
 
     def wish(self) -> Wish:
         wish: Wish = ray.get(self._relay.wish.remote())

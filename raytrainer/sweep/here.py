@@ -9,7 +9,7 @@ from typing import Any
 from ray.train.v2._internal.execution.train_fn_utils import LocalTrainFnUtils, set_train_fn_utils
 
 from raytrainer.cluster import default_scaling
-from raytrainer.events import Evaluated, Event
+from raytrainer.events import Evaluated, Event, Saved
 from raytrainer.order import Result
 from raytrainer.run import Job
 from raytrainer.sinks import Sink
@@ -59,6 +59,9 @@ class _HereWire:
 
     def settle(self) -> None:
         pass
+
+    def saved(self) -> dict[str, Saved]:
+        return {}
 
     def wish(self) -> Wish:
         return Wish.GO_ON

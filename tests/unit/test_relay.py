@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raytrainer.events import Evaluated
+from raytrainer.events import Evaluated, Saved
 from raytrainer.relay import Relay
 from raytrainer.wire import Delivery, Post, Question, Verdict, Wish
 
@@ -70,6 +70,20 @@ def test_what_was_not_delivered_is_begun_anew() -> None:
         await relay.close()
         assert [await relay.next_order(rank, 0) for rank in (0, 1)] == [None, None]
         assert await relay.idle(0, 2) == 2
+
+    with_a_relay(play)
+
+
+def test_what_was_saved_is_known_until_the_next_order() -> None:
+    async def play(relay: Any) -> None:
+        await relay.post(order(0, last=False))
+        for number, path in enumerate(("a/checkpoint-1", "b/checkpoint-5", "a/checkpoint-2")):
+            await relay.push_next("rank 0", number, Saved(int(path[-1]), path, 1, 1.0, 0.0, "node"))
+        assert {folder: saved.step for folder, saved in (await relay.saved()).items()} == {"a": 2, "b": 5}
+        await relay.post(order(0, last=False))
+        assert await relay.saved(), "the same order again"
+        await relay.post(order(1, last=False))
+        assert not await relay.saved()
 
     with_a_relay(play)
 

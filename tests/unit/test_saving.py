@@ -14,7 +14,8 @@ from ray.train.v2._internal.execution import train_fn_utils
 from transformers import Trainer
 
 from raytrainer.checkpoints import Store
-from raytrainer.events import Event, Note
+from raytrainer.errors import ResourcesError
+from raytrainer.events import Event, Note, Saved
 from raytrainer.keeping import keep
 from raytrainer.outbox import Outbox
 from raytrainer.recovery import recoverable_train
@@ -61,12 +62,28 @@ def remote(folder: Path) -> Store:
     return Store(str(folder), fs.SubTreeFileSystem("/", fs.LocalFileSystem()))
 
 
+class Wire(_HereWire):
+    """A wire that knows what an attempt before has saved."""
+
+    def __init__(self, told: Told, before: dict[str, Saved]) -> None:
+        super().__init__([told], None)
+        self.before = before
+
+    def saved(self) -> dict[str, Saved]:
+        return self.before
+
+
 def train(
-    folder: Path, store: Store, resume: str | bool | None = None, run: str = "run", **arguments: Any
+    folder: Path,
+    store: Store,
+    resume: str | bool | None = None,
+    run: str = "run",
+    saved: Saved | None = None,
+    **arguments: Any,
 ) -> tuple[Trainer, Told]:
     """Train as a worker of a run does that is alone in its group."""
     trainer, told = bare(folder, **{**FIRST_IS_BEST, **arguments}), Told()
-    wire = _HereWire([told], None)
+    wire = Wire(told, {} if saved is None else {store.path: saved})
     recovery = Recovery(store, run, keep(trainer.args, None))
     outbox, kwargs = Outbox(wire, 0), {"resume_from_checkpoint": resume}
     recoverable_train(trainer.train, trainer, recovery, wire, outbox, lambda item: [item], (), kwargs)
@@ -126,3 +143,21 @@ def test_machines_that_share_an_output_dir_fetch_apart(tmp_path: Path, monkeypat
     assert fetched[1] is not None and (fetched[1] / "model.safetensors").exists()
     nodes[1].forget()
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_group_that_comes_back_where_its_checkpoints_are_not_does_not_begin_anew(tmp_path: Path) -> None:
+    here = Store(str(tmp_path / "out"))
+    train(tmp_path, here, max_steps=2)
+
+    def saved(step: int, node: str = "other node") -> Saved:
+        return Saved(step, here.address(step), 1, 1.0, 0.0, node)
+
+    with pytest.raises(ResourcesError, match="or were, and not all of them see"):
+        train(tmp_path, here, saved=saved(3))
+    _, told = train(tmp_path, here, saved=saved(3), max_steps=3, save_strategy="no")
+    assert any("is not shared by all machines, so nothing is saved" in text for text in told)
+    # Who has deleted it here knows that it is gone.
+    trainer, _ = train(tmp_path, here, saved=saved(3, "node"), max_steps=3)
+    assert trainer.state.global_step == 3
+    trainer, _ = train(tmp_path, here, saved=saved(2), max_steps=4)
+    assert trainer.state.global_step == 4
