@@ -41,16 +41,18 @@ class Keep:
         having = [m for m in manifests if not math.isnan(m.metrics.get(self.metric, math.nan))]
         return sorted(having, key=lambda m: (sign * m.metrics[self.metric or ""], m.step))
 
-    def superseded(self, manifests: list[Manifest]) -> list[Manifest]:
+    def superseded(self, manifests: list[Manifest], needed: int | None = None) -> list[Manifest]:
         """Return those that go, oldest first.
 
         Args:
             manifests: all checkpoints, oldest first.
+            needed: step of one that stays, too, whatever its metrics; None for none.
         """
         manifests = [manifest for manifest in manifests if not manifest.pinned]
         if self.limit is None or not manifests:
             return []
-        kept = {m.step for m in [manifests[-1], *self.ranked(manifests)[: self.best]]}
+        needed_here = [m for m in manifests if m.step == needed]
+        kept = {m.step for m in [manifests[-1], *needed_here, *self.ranked(manifests)[: self.best]]}
         for manifest in reversed(manifests):
             if len(kept) >= self.limit:
                 break

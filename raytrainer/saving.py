@@ -36,13 +36,17 @@ _SAY_AFTER_S = 1.0
 
 @dataclass
 class _Checkpoint:
-    """One save on its way: where it is, what is still in memory, and how long training stood still for it."""
+    """One save on its way: where it is, what is still in memory, and how long training stood still for it.
+
+    ``best`` is the step of the model that would be loaded if training ended with it, None where that is the last one.
+    """
 
     step: int
     folder: Path
     snapshot: Snapshot | None
     metrics: dict[str, float]
     stalled: float
+    best: int | None
     pinned: bool = False
 
 
@@ -126,7 +130,8 @@ class Saver:
                 # transformers points to the folder on this machine.
                 state.save_to_json(str(folder / "trainer_state.json"))
         metrics = _metrics_at(state.global_step, state.log_history)
-        self._ready = _Checkpoint(state.global_step, folder, snapshot, metrics, time.monotonic() - began)
+        best = state.best_global_step if self._trainer.args.load_best_model_at_end else None
+        self._ready = _Checkpoint(state.global_step, folder, snapshot, metrics, time.monotonic() - began, best)
 
     def address(self, step: int) -> str:
         """Return where the checkpoint of a step is."""
@@ -223,7 +228,7 @@ class Saver:
         seconds = time.monotonic() - began
         node = ray.get_runtime_context().get_node_id()
         self._outbox.send(Saved(step, self._store.address(step), size, seconds, checkpoint.stalled, node))
-        self._retire()
+        self._retire(checkpoint.best)
 
     def _seal(self, checkpoint: _Checkpoint, files: dict[str, File]) -> None:
         manifest = Manifest(
@@ -241,8 +246,8 @@ class Saver:
         self._manifests = [m for m in self._manifests if m.step != manifest.step] + [manifest]
         self._present.add(manifest.step)
 
-    def _retire(self) -> None:
-        for manifest in self._recovery.keep.superseded(self._manifests):
+    def _retire(self, best: int | None) -> None:
+        for manifest in self._recovery.keep.superseded(self._manifests, best):
             self._manifests.remove(manifest)
             try:
                 self._store.remove(manifest.step)

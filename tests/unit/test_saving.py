@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import ray
 from pyarrow import fs
+from ray.train import CheckpointConfig
 from ray.train.v2._internal.execution import train_fn_utils
+from ray.train.v2.api.config import RunConfig
 from transformers import Trainer
 
 from raytrainer.checkpoints import Store
@@ -79,12 +81,13 @@ def train(
     resume: str | bool | None = None,
     run: str = "run",
     saved: Saved | None = None,
+    config: RunConfig | None = None,
     **arguments: Any,
 ) -> tuple[Trainer, Told]:
     """Train as a worker of a run does that is alone in its group."""
     trainer, told = bare(folder, **{**FIRST_IS_BEST, **arguments}), Told()
     wire = Wire(told, {} if saved is None else {store.path: saved})
-    recovery = Recovery(store, run, keep(trainer.args, None))
+    recovery = Recovery(store, run, keep(trainer.args, config))
     outbox, kwargs = Outbox(wire, 0), {"resume_from_checkpoint": resume}
     recoverable_train(trainer.train, trainer, recovery, wire, outbox, lambda item: [item], (), kwargs)
     return trainer, told
@@ -161,3 +164,13 @@ def test_a_group_that_comes_back_where_its_checkpoints_are_not_does_not_begin_an
     assert trainer.state.global_step == 3
     trainer, _ = train(tmp_path, here, saved=saved(2), max_steps=4)
     assert trainer.state.global_step == 4
+
+
+def test_the_best_stays_whatever_ray_train_keeps_the_best_by(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "out"))
+    config = RunConfig(checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="eval_accuracy"))
+    trainer, told = train(tmp_path, store, config=config, load_best_model_at_end=True)
+    assert trainer.state.best_global_step == 1, "the best by loss, which is not the best by accuracy"
+    assert trainer.state.best_model_checkpoint == store.address(1)
+    assert store.steps() == [1, 3, 4]
+    assert told == []
