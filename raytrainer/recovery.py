@@ -69,6 +69,8 @@ class RecoveryCallback(TrainerCallback):
         self._continuation.begin()
         if self._adoption is not None:
             self._adoption.begin(state)
+        # With auto_find_batch_size a training begins again where memory did not suffice.
+        self._entering = self._resumed is not None
         self._saver.begin(self._resumed)
         self._questions.begin(state.global_step)
         if self._resumed is not None:
@@ -97,7 +99,7 @@ class RecoveryCallback(TrainerCallback):
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._resumed is not None:
+        if self._resumed is not None and not args.auto_find_batch_size:
             # The first step's exchange of gradients is over, so no rank reads its files any more.
             self._resuming.forget()
             self._resumed = None

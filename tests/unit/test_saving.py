@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from pyarrow import fs
 from ray.train import CheckpointConfig
 from ray.train.v2._internal.execution import train_fn_utils
 from ray.train.v2.api.config import RunConfig
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from raytrainer.checkpoints import Store
 from raytrainer.errors import ResourcesError
@@ -82,10 +82,11 @@ def train(
     run: str = "run",
     saved: Saved | None = None,
     config: RunConfig | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
     **arguments: Any,
 ) -> tuple[Trainer, Told]:
     """Train as a worker of a run does that is alone in its group."""
-    trainer, told = bare(folder, **{**FIRST_IS_BEST, **arguments}), Told()
+    trainer, told = bare(folder, *callbacks, **{**FIRST_IS_BEST, **arguments}), Told()
     wire = Wire(told, {} if saved is None else {store.path: saved})
     recovery = Recovery(store, run, keep(trainer.args, config))
     outbox, kwargs = Outbox(wire, 0), {"resume_from_checkpoint": resume}
@@ -174,3 +175,28 @@ def test_the_best_stays_whatever_ray_train_keeps_the_best_by(tmp_path: Path) -> 
     assert trainer.state.best_model_checkpoint == store.address(1)
     assert store.steps() == [1, 3, 4]
     assert told == []
+
+
+class RunsOutOfMemory(TrainerCallback):
+    """Once, before the step after some that are done; writes down which were."""
+
+    def __init__(self, done: int) -> None:
+        self.done, self.steps, self.full = done, list[int](), False
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.steps.append(state.global_step)
+        if state.global_step == self.done and not self.full:
+            self.full = True
+            raise RuntimeError("CUDA out of memory.")
+
+
+def test_a_resumed_run_that_looks_for_a_smaller_batch_begins_where_it_was_resumed(tmp_path: Path) -> None:
+    store, full = remote(tmp_path / "there"), RunsOutOfMemory(3)
+    train(tmp_path, store, max_steps=2)
+    trainer, _ = train(tmp_path, store, True, "again", callbacks=[full], auto_find_batch_size=True)
+    assert full.full and full.steps == [2, 3, 2, 3]
+    assert trainer._train_batch_size == 3
+    assert [manifest.step for manifest in store.manifests()] == [1, 2, 3, 4]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == []
