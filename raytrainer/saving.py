@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,7 +91,8 @@ class Saver:
         self._going: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raytrainer-checkpoints")
         self._save_checkpoint = trainer._save_checkpoint
-        self._load_best_model, self._finalize_training = trainer._load_best_model, trainer._finalize_training
+        self._load_best_model = trainer._load_best_model
+        self._finalize_training: Callable[..., Any] = trainer._finalize_training
         trainer._save_checkpoint = self.save  # type: ignore[method-assign]  # put in the place of it
         trainer._load_best_model = self._load_best  # type: ignore[method-assign]  # put in the place of it
         trainer._finalize_training = self._finalize  # type: ignore[method-assign]  # put in the place of it
