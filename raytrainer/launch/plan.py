@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from raytrainer.launch.variables import unset
 from raytrainer.resuming import Recovery
 from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
+from raytrainer.scratch import scratch_folder
 from raytrainer.tasks.factory import TaskFactory
 from raytrainer.tasks.own import OwnFactory
 from raytrainer.tracking import Target, tracking_target
@@ -96,7 +96,7 @@ def training_arguments(config: Trained, folder: Store) -> Any:
     Raises:
         UserError: they do not fit each other.
     """
-    local = str(folder.folder) if folder.local else os.path.join(tempfile.gettempdir(), "raytrainer", config.name)
+    local = str(folder.folder if folder.local else scratch_folder(folder))
     generates = getattr(config, "task", None) == "seq2seq" or _seq2seq_fields(config)
     kind = RaySeq2SeqTrainingArguments if generates else RayTrainingArguments
     given = dict(config.training)

@@ -24,6 +24,7 @@ from pyarrow import fs as filesystems
 import raytrainer
 from raytrainer.checkpoints import Store, join
 from raytrainer.config.schema import Task
+from raytrainer.scratch import scratch_folder
 from raytrainer.tasks.task import Prepared, TaskOf, positions_of_new_model
 
 _FACTS = "facts.json"
@@ -94,7 +95,7 @@ class Cache:
     def _on_this_machine(self) -> Path:
         if self._store.local:
             return self._store.folder / self._key
-        copy = Path(tempfile.gettempdir()) / "raytrainer-cache" / self._key
+        copy = scratch_folder(self._store.below(self._key))
         if not copy.is_dir():
             with tempfile.TemporaryDirectory(dir=_made(copy.parent)) as folder:
                 self._store.fetch_folder(self._key, Path(folder) / self._key)

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"errors", "events", "where", "environment", "importing", "secrets"},
     {
         *("config", "arguments", "sinks", "devices", "pickling", "manifests", "checkpoints", "patience", "snapshot"),
-        *("address", "autoscaler", "loopback"),
+        *("address", "autoscaler", "loopback", "scratch"),
     },
     {
         *("precision", "contract", "shipping", "weights", "fsdp", "cluster", "wire", "outbox", "elastic"),
@@ -58,7 +58,7 @@ PACKAGES = {"contract", "checks", "launch", "config", "tasks", "sweep", "searchi
 # Inside a layer, a noun that has several files: each may import those before it.
 GROUPS = [
     ["secrets", "errors"],
-    ["manifests", "checkpoints"],
+    ["manifests", "checkpoints", "scratch"],
     ["elastic", "deepspeed_config"],
     ["wire", "outbox"],
     ["progress_view", "progress_screens", "progress_live", "progress"],

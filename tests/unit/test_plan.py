@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +69,12 @@ def test_where_the_run_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_arguments_that_do_not_fit_are_the_users_to_mend() -> None:
     with pytest.raises(ArgumentsError, match=r"training = .*lr_scheduler"):
         plan(config(training={"lr_scheduler_type": "no such"}))
+
+
+def test_folders_in_object_stores_have_folders_of_their_own_on_a_machine() -> None:
+    def here(storage: str) -> str:
+        return str(plan(config(name="00001", run={"storage_path": storage})).arguments.output_dir)
+
+    one, again, other = (here(f"s3://bucket/{name}?region=eu") for name in ("one", "one", "other"))
+    assert one == again != other
+    assert re.fullmatch(rf"{tempfile.gettempdir()}/raytrainer-{os.getuid()}/00001-[0-9a-f]{{16}}", one)
