@@ -72,6 +72,13 @@ def model_source(view: View) -> Iterator[Finding]:
         yield ("model", "revision"), "it is of a pretrained model, and from_config makes a new one", "model.name"
 
 
+def type_of_weights(view: View) -> Iterator[Finding]:
+    """Only the weights of a pretrained model have a type already."""
+    if view("model", "dtype") == "auto" and view.has("model", "from_config"):
+        reason = "it is what a pretrained model's weights are, and from_config makes a new one"
+        yield ("model", "dtype"), reason, "float32, or bfloat16"
+
+
 def model_type(view: View) -> Iterator[Finding]:
     """A new model is of a type."""
     new = view("model", "from_config")
@@ -184,7 +191,7 @@ def _filter_problem(wanted: Any) -> str | None:
 WORKERS: list[Rule] = [accelerator, number_of_workers, registered]
 KEPT: list[Rule] = [kept]
 SCRIPT: list[Rule] = [script, model_of_script]
-DATA: list[Rule] = [model_source, model_type, hub, evaluation_data, kept_examples]
+DATA: list[Rule] = [model_source, type_of_weights, model_type, hub, evaluation_data, kept_examples]
 BY_TASK: dict[str, list[Rule]] = {
     "text-classification": [tokenizer_of_new_model, columns("text", "text_pair", "label"), labels],
     "token-classification": [tokenizer_of_new_model, columns("tokens", "tags"), labels],

@@ -40,7 +40,7 @@ class Model(Section):
     peft: dict[str, Any] | None = None
     """Fields of peft.LoraConfig: train an adapter (LoRA) and leave the model's own weights as they are."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
-    """What the weights are loaded as. Default: float32."""
+    """What the weights are loaded as; auto is what they are saved as. Default: float32."""
     attn_implementation: str | None = None
     """How attention is computed, for example sdpa, eager, flash_attention_2."""
     trust_remote_code: bool = False

@@ -72,11 +72,13 @@ def build_model(task: TaskOf, settings: dict[str, Any], tokenizer: Any) -> Any:
         UserError: there is no such model, or its configuration takes no such setting.
     """
     asked: Model = task.config.model
-    options = _given(attn_implementation=asked.attn_implementation, dtype=asked.dtype)
+    options = _given(attn_implementation=asked.attn_implementation)
     if asked.from_config is not None:
         config = new_config(asked.from_config, settings, tokenizer)
         try:
-            model = task.auto.from_config(config, trust_remote_code=asked.trust_remote_code, **options)
+            model = task.auto.from_config(
+                config, trust_remote_code=asked.trust_remote_code, **_given(dtype=asked.dtype), **options
+            )
         except (ValueError, TypeError, KeyError) as error:
             fix = f"a model_type that {task.auto.__name__} knows, with settings that fit each other"
             raise ArgumentsError(Problem("model.from_config", asked.from_config, str(error), fix)) from error
@@ -87,6 +89,7 @@ def build_model(task: TaskOf, settings: dict[str, Any], tokenizer: Any) -> Any:
                 _path(asked.name),
                 trust_remote_code=asked.trust_remote_code,
                 ignore_mismatched_sizes=True,  # a head for other labels
+                dtype=asked.dtype or "float32",  # else as they are saved, and small updates get lost in 16 bits
                 **_given(revision=asked.revision),
                 **options,
                 **settings,

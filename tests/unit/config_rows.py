@@ -347,6 +347,12 @@ TOGETHER = {
         "from_config makes a new one",
         "model.name",
     ),
+    "type of no weights": wrong(
+        "model: {from_config: {model_type: t5}, tokenizer: bpe, dtype: auto}",
+        "model.dtype (run.yaml:3:56)",
+        "from_config makes a new one",
+        "float32",
+    ),
     "hub and format": wrong(
         "data: {hub: a/b, train: train, eval: test, format: csv}",
         "data.format (run.yaml:4:44)",
