@@ -160,7 +160,13 @@ def labels(view: View) -> Iterator[Finding]:
             "a number that is estimated has no names",
             "data without labels, or another problem_type",
         )
-    if isinstance(view("data", "label"), list) and kind not in (None, "multi_label_classification"):
+    columns = view("data", "label")
+    if not isinstance(columns, list):
+        return
+    if names is not None and len(names) != len(columns):
+        reason = f"data.label names {len(columns)} columns, and each is a label"
+        yield ("data", "labels"), reason, f"{len(columns)} names in the order of the columns"
+    if kind not in (None, "multi_label_classification"):
         fix = "multi_label_classification, or one column"
         yield ("data", "problem_type"), "data.label names several columns, and those are several labels", fix
 

@@ -93,12 +93,17 @@ class TextClassificationTask(TaskOf):
 
     def _problem_type(self, split: Dataset) -> str:
         data = self.config.data
-        if data.problem_type is not None:
-            return data.problem_type
         if isinstance(data.label, list):
             return MULTI
         feature = split.features[data.label]
-        if hasattr(feature, "feature"):
+        lists = hasattr(feature, "feature")
+        if data.problem_type in (SINGLE, MULTI) and lists != (data.problem_type == MULTI):
+            reason = f"the column {data.label!r} has {'lists of labels' if lists else 'one label an example'}"
+            fix = f"{MULTI if lists else SINGLE}, or another column"
+            raise ArgumentsError(Problem("data.problem_type", data.problem_type, reason, fix))
+        if data.problem_type is not None:
+            return data.problem_type
+        if lists:
             return MULTI
         return REGRESSION if str(feature.dtype).startswith(("float", "double", "decimal")) else SINGLE
 
@@ -113,8 +118,8 @@ class TextClassificationTask(TaskOf):
     def _labels(self, split: Dataset, problem_type: str, names: list[str], where: str) -> list[Any]:
         data = self.config.data
         if isinstance(data.label, list):
-            columns = [split[column] for column in data.label]
-            return [[float(bool(value)) for value in row] for row in zip(*columns, strict=True)]
+            columns = [[_has(value, column, where) for value in split[column]] for column in data.label]
+            return [list(row) for row in zip(*columns, strict=True)]
         values = split[data.label]
         if problem_type == REGRESSION:
             return [_number(value, data.label) for value in values]
@@ -123,6 +128,14 @@ class TextClassificationTask(TaskOf):
             return [numbers[value] for value in values]
         present = [{numbers[value] for value in row} for row in values]
         return [[float(number in row) for number in range(len(names))] for row in present]
+
+
+def _has(value: Any, column: str, where: str) -> float:
+    if value not in (0, 1):
+        reason = f"a column of one of several labels has 0 and 1, and in data.{where} this one has {value!r}"
+        fix = "numbers 0 and 1 there, or data.filter to leave those examples out"
+        raise ArgumentsError(Problem("data.label", column, reason, fix))
+    return float(value)
 
 
 def _number(value: Any, column: str) -> float:

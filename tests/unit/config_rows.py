@@ -279,6 +279,13 @@ TOGETHER = {
         "multi_label_classification",
         CLASSES,
     ),
+    "labels and columns": wrong(
+        "data: {train: a.csv, label: [a, b, c], labels: [x, y]}",
+        "data.labels (run.yaml:4:40)",
+        "data.label names 3 columns",
+        "3 names",
+        CLASSES,
+    ),
     "label twice": wrong(
         "data: {train: a.csv, labels: [a, a]}", "data.labels (run.yaml:4:22)", "a name is in it twice", "once", CLASSES
     ),

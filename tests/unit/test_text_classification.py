@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from raytrainer.config.schema import CONFIG
 from raytrainer.errors import UserError
-from tests.unit.task_rows import WORDS, Example
+from raytrainer.tasks.text_classification import MULTI, SINGLE, TextClassificationTask
+from tests.unit.task_rows import BERT, WORDS, Example
 from tests.unit.test_tasks import TEST, Case
 
 pytestmark = pytest.mark.trains
@@ -91,6 +95,30 @@ def test_several_labels(columns: bool, tmp_path: Path) -> None:
     assert metrics["test_accuracy"] > 0.8
     right = [set(row) == set(several(e)) for row, e in zip(predicted, case.examples["test"], strict=True)]
     assert sum(right) / len(right) == pytest.approx(metrics["test_accuracy"])
+
+
+@pytest.mark.parametrize("value", ["0", "no", -1, math.nan, None, [1]])
+def test_a_column_of_one_of_several_labels_has_zeros_and_ones(value: Any) -> None:
+    config = CONFIG.validate_python(
+        {"name": "x", "task": "text-classification", "model": BERT, "data": {"train": "-", "label": ["a", "b"]}}
+    )
+    task = TextClassificationTask(config)
+    right = Dataset.from_dict({"a": [0, 1], "b": [True, False]})
+    assert task._labels(right, MULTI, ["a", "b"], "eval") == [[0.0, 1.0], [1.0, 0.0]]
+    wrong = Dataset.from_dict({"a": [value, value], "b": [1.0, 0.0]})
+    with pytest.raises(UserError, match=rf"data.label = 'a': .*in data.eval this one has {re.escape(repr(value))}"):
+        task._labels(wrong, MULTI, ["a", "b"], "eval")
+
+
+@pytest.mark.parametrize(
+    ("asked", "label", "reason"), [(SINGLE, ["bad"], "has lists of labels"), (MULTI, "bad", "has one label an example")]
+)
+def test_a_problem_type_that_the_column_is_not(asked: str, label: Any, reason: str) -> None:
+    data = {"train": "-", "problem_type": asked}
+    config = CONFIG.validate_python({"name": "x", "task": "text-classification", "model": BERT, "data": data})
+    raw = DatasetDict(train=Dataset.from_dict({"text": ["fine", "poor"], "label": [label, label]}))
+    with pytest.raises(UserError, match=rf"data.problem_type = '{asked}': .*{reason}"):
+        TextClassificationTask(config).prepare(raw, None)
 
 
 def test_numbers_are_estimated(tmp_path: Path) -> None:
