@@ -11,11 +11,13 @@ import os
 import posixpath
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import tokenizers
 import transformers
 from datasets import DatasetDict
@@ -117,9 +119,12 @@ def key_of(task: TaskOf, seed: int) -> str:
     local = [config.model.name, config.model.tokenizer if isinstance(config.model.tokenizer, str) else None]
     new = config.model.from_config
     model_type = ((new or {}).get("model_type"), positions_of_new_model(new))
-    seen = [config.task, data, model, model_type, seed, versions]  # type: ignore[attr-defined]  # every task has its name
-    # A hub's dataset is told by its revision alone.
-    prints = [] if config.data.hub else [_print(name) for name in names]  # type: ignore[attr-defined]  # as above
+    drawn = seed if isinstance(data["eval"], int | float) else None
+    seen = [config.task, data, model, model_type, drawn, versions]  # type: ignore[attr-defined]  # every task has its name
+    if data["hub"] is not None:
+        # A hub's dataset is told by its revision alone; a folder laid out like one by its files.
+        names = [data["hub"]] if os.path.isdir(data["hub"]) else []
+    prints = [_print(name) for name in names]
     prints += [_print(name) for name in local if name is not None]
     text = json.dumps([seen, prints], sort_keys=True, default=str)
     return f"{config.task}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"  # type: ignore[attr-defined]  # as above
@@ -127,7 +132,9 @@ def key_of(task: TaskOf, seed: int) -> str:
 
 def _print(name: str) -> list[Any]:
     """Return what tells a file, a folder or a pattern from its earlier self: names, sizes, times."""
-    if "://" in name and not name.startswith(("http", "hf://")):
+    if name.startswith(("http://", "https://", "hf://")):
+        return _print_of_url(name)
+    if "://" in name:
         system, path = filesystems.FileSystem.from_uri(name)
         info = system.get_file_info(path)
         infos = [info]
@@ -140,6 +147,17 @@ def _print(name: str) -> list[Any]:
     else:
         found = sorted(base.rglob("*")) if base.is_dir() else [base]
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found if path.is_file()]
+
+
+def _print_of_url(url: str) -> list[Any]:
+    """Return what tells a file from its earlier self as its server says; another each time where it says nothing."""
+    told: dict[str, Any] = {}
+    # Reading fails where asking did, and says it better.
+    with contextlib.suppress(Exception):
+        system, path = fsspec.core.url_to_fs(url)
+        told = system.info(path)
+    said = [str(told[name]) for name in ("ETag", "Last-Modified", "blob_id", "xet_hash") if told.get(name)]
+    return said or [uuid.uuid4().hex]
 
 
 def _made(folder: Path) -> Path:
