@@ -83,11 +83,14 @@ def regression(predicted: NDArray[Any], wanted: Any) -> dict[str, float]:
         wanted: same shape.
 
     Returns:
-        ``mse``, ``mae``, ``r2``, and ``pearson`` and ``spearman`` correlation.
+        ``mse``, ``mae``, ``r2``, and ``pearson`` and ``spearman`` correlation; all NaN where a prediction is not
+        finite, as of a training that diverged.
     """
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
+    if not np.isfinite(predicted).all():
+        return dict.fromkeys(("mse", "mae", "r2", "pearson", "spearman"), float("nan"))
     wanted = np.asarray(wanted).reshape(-1)
     constant = len(wanted) < 2 or np.ptp(wanted) == 0 or np.ptp(predicted) == 0
     return {

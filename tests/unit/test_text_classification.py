@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -17,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from raytrainer.config.schema import CONFIG
 from raytrainer.errors import UserError
+from raytrainer.tasks.metrics import regression
 from raytrainer.tasks.text_classification import MULTI, SINGLE, TextClassificationTask
 from tests.unit.task_rows import BERT, WORDS, Example
 from tests.unit.test_tasks import TEST, Case
@@ -119,6 +121,12 @@ def test_a_problem_type_that_the_column_is_not(asked: str, label: Any, reason: s
     raw = DatasetDict(train=Dataset.from_dict({"text": ["fine", "poor"], "label": [label, label]}))
     with pytest.raises(UserError, match=rf"data.problem_type = '{asked}': .*{reason}"):
         TextClassificationTask(config).prepare(raw, None)
+
+
+def test_a_training_that_diverged_is_measured_as_such() -> None:
+    measured = regression(np.array([np.nan, 1.0]), np.array([0.0, 1.0]))
+    assert measured.keys() == regression(np.array([0.0, 1.0]), np.array([0.0, 1.0])).keys()
+    assert all(map(math.isnan, measured.values()))
 
 
 def test_numbers_are_estimated(tmp_path: Path) -> None:
