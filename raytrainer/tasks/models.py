@@ -96,9 +96,18 @@ def build_model(task: TaskOf, settings: dict[str, Any], tokenizer: Any) -> Any:
             )
         except (OSError, ValueError) as error:
             raise _not_loaded("model.name", asked.name, error) from error
-        if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer))
+        if tokenizer is not None:
+            if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+                model.resize_token_embeddings(len(tokenizer))
+            _tell_padding(model, tokenizer)
     return _with_adapter(model, asked.peft, task) if asked.peft is not None else model
+
+
+def _tell_padding(model: Any, tokenizer: Any) -> None:
+    # transformers does it when it trains: too late for what is found out before.
+    for config in (model.config.get_text_config(), getattr(model, "generation_config", None)):
+        if config is not None and getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = tokenizer.pad_token_id
 
 
 def new_config(asked: dict[str, Any], settings: dict[str, Any], tokenizer: Any) -> Any:

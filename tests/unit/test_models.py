@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from raytrainer.contract import inspect_model
 from raytrainer.tasks.tokenizers import train_tokenizer
-from tests.unit.task_rows import SMALL, WORDS
+from tests.unit.task_rows import NUMBERS, SMALL, WORDS
 from tests.unit.test_tasks import Case
 
 pytestmark = pytest.mark.trains
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.trains
 def decoder(tmp_path: Path) -> Path:
     """A decoder in bfloat16 that has no token for padding, as many have none."""
     folder = tmp_path / "decoder"
-    tokenizer = train_tokenizer("words", None, [" ".join(kind) for kind in WORDS.values()], "none", None)
+    tokenizer = train_tokenizer("words", None, [" ".join(kind) for kind in (NUMBERS, *WORDS.values())], "none", None)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
     config = AutoConfig.for_model("llama", **SMALL, vocab_size=len(tokenizer))
@@ -37,3 +38,11 @@ def trainer_of(decoder: Path, task: str = "text-classification", **model: Any) -
 def test_weights_are_of_the_type_that_the_config_says(asked: Any, loaded: torch.dtype, decoder: Path) -> None:
     model = trainer_of(decoder, dtype=asked).model
     assert {weight.dtype for weight in model.parameters()} == {loaded}
+
+
+def test_a_decoder_without_a_token_for_padding_takes_batches_before_it_trains(decoder: Path) -> None:
+    trainer = trainer_of(decoder)
+    assert trainer.model.config.pad_token_id == trainer.processing_class.pad_token_id is not None
+    assert inspect_model(trainer, probe_loss_scale=True).skipped is None
+    generates = trainer_of(decoder, "causal-lm").model
+    assert generates.generation_config.pad_token_id == trainer.processing_class.pad_token_id
