@@ -52,7 +52,9 @@ def image_processor_of(model: Model) -> Any:
     if model.name is None:
         return None
     try:
-        return AutoImageProcessor.from_pretrained(_path(model.name), **_given(revision=model.revision))
+        return AutoImageProcessor.from_pretrained(
+            _path(model.name), trust_remote_code=model.trust_remote_code, **_given(revision=model.revision)
+        )
     except (OSError, ValueError) as error:
         raise _not_loaded("model.name", model.name, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def prepared_for(task: TaskOf, store: Store, arguments: TrainingArguments) -> Pr
         fix = "run.storage_path: s3://bucket/runs, or a folder that the machines share"
         raise ResourcesError(Problem("data.cache", store.path, reason, fix))
     kind: Any = AutoImageProcessor if _has_pictures(task) else AutoTokenizer
-    return cache.load(kind.from_pretrained)
+    return cache.load(partial(kind.from_pretrained, trust_remote_code=task.config.model.trust_remote_code))
 
 
 def _processor(task: TaskOf, training: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, dynamic_module_utils
 
 from raytrainer.contract import inspect_model
+from raytrainer.errors import UserError
 from raytrainer.tasks.tokenizers import train_tokenizer
 from tests.unit.task_rows import NUMBERS, SMALL, WORDS
 from tests.unit.test_tasks import Case
@@ -46,3 +49,22 @@ def test_a_decoder_without_a_token_for_padding_takes_batches_before_it_trains(de
     assert inspect_model(trainer, probe_loss_scale=True).skipped is None
     generates = trainer_of(decoder, "causal-lm").model
     assert generates.generation_config.pad_token_id == trainer.processing_class.pad_token_id
+
+
+def test_a_tokenizer_with_code_of_its_own_is_loaded_where_the_config_trusts_it(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(decoder.parent / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code = "from transformers import PreTrainedTokenizerFast\nclass OwnTokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    (decoder / "own.py").write_text(code)
+    file = decoder / "tokenizer_config.json"
+    said = {
+        **json.loads(file.read_text()),
+        "auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]},
+        "tokenizer_class": "OwnTokenizer",
+    }
+    file.write_text(json.dumps(said))
+    assert type(trainer_of(decoder, trust_remote_code=True).processing_class).__name__ == "OwnTokenizer"
+    with pytest.raises(UserError, match="contains custom code"):
+        trainer_of(decoder)
