@@ -140,7 +140,7 @@ def _memory_row(memory: Memory, timing: Timing | None) -> Row:
     found = f"about {_size(memory.needed)} of {_size(memory.device)} a worker: {parts}{measured}"
     share = max(memory.needed, timing.peak or 0 if timing else 0) / memory.device
     if share > 1:
-        fix = "a smaller training.per_device_train_batch_size, training.gradient_checkpointing, model.peft, or fsdp"
+        fix = "a smaller training.per_device_train_batch_size, training.gradient_checkpointing, and model.peft or fsdp"
         return Row("memory", "failed", f"{found}\n  Instead: {fix}")
     return Row("memory", "warning" if share > 0.85 else "ok", found)
 

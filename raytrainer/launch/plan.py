@@ -15,7 +15,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from raytrainer import shipping
 from raytrainer.arguments import RaySeq2SeqTrainingArguments, RayTrainingArguments, field_values
 from raytrainer.checkpoints import Store, join, on_this_machine
-from raytrainer.config.schema import OwnTrainer
+from raytrainer.config.schema import OwnTrainer, Task
 from raytrainer.config.section import Common, Trained
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
@@ -65,6 +65,7 @@ def plan(config: Trained) -> Plan:
     run = run_config(config)
     folder = Store(join(str(run.storage_path), config.name))
     arguments = training_arguments(config, folder)
+    _require_whole_for_adapter(config, field_values(arguments))
     tracking = tracking_target(arguments, mlflow_environment(config), os.getcwd())
     return Plan(config, run, scaling_config(config.scaling), folder, arguments, tracking)
 
@@ -113,6 +114,19 @@ def training_arguments(config: Trained, folder: Store) -> Any:
     except (ValueError, TypeError, ImportError) as error:
         fix = f"fields that transformers' {kind.__name__.removeprefix('Ray')} takes together"
         raise ArgumentsError(Problem("training", config.training, str(error), fix)) from error
+
+
+def _require_whole_for_adapter(config: Trained, arguments: dict[str, Any]) -> None:
+    """Refuse an adapter where the model is split over the workers: in the end rank 0 puts it into the whole model."""
+    if not isinstance(config, Task) or config.model.peft is None:
+        return
+    # Of DeepSpeed's configurations only stage 3 splits the weights, and no other is one for an evaluation.
+    three = config_for("evaluate", read_config(arguments["deepspeed"])) is not None
+    splits = "training.fsdp" if arguments["fsdp"] else "stage 3 of training.deepspeed" if three else None
+    if splits is not None:
+        reason = f"{splits} splits the model over the workers, and an adapter is put into a whole one in the end"
+        fix = "one of the two; with an adapter training.gradient_checkpointing saves memory, or stage 2 of DeepSpeed"
+        raise ArgumentsError(Problem("model.peft", config.model.peft, reason, fix))
 
 
 def mlflow_environment(config: Common) -> dict[str, str]:

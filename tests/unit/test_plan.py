@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -78,3 +79,21 @@ def test_folders_in_object_stores_have_folders_of_their_own_on_a_machine() -> No
     one, again, other = (here(f"s3://bucket/{name}?region=eu") for name in ("one", "one", "other"))
     assert one == again != other
     assert re.fullmatch(rf"{tempfile.gettempdir()}/raytrainer-{os.getuid()}/00001-[0-9a-f]{{16}}", one)
+
+
+@pytest.mark.parametrize(
+    ("training", "splits"),
+    [
+        ({"fsdp": "full_shard"}, "training.fsdp"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "stage 3 of training.deepspeed"),
+        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, None),
+        ({}, None),
+    ],
+)
+def test_an_adapter_needs_a_whole_model(training: dict[str, Any], splits: str | None) -> None:
+    asked = {"name": "a", "task": "causal-lm", "data": {"train": "a.txt"}, "training": training}
+    model = {"name": "some", "peft": {"r": 4}}
+    refused = pytest.raises(ArgumentsError, match=f"model.peft = .*{splits} splits the model")
+    with refused if splits else contextlib.nullcontext():
+        plan(CONFIG.validate_python({**asked, "model": model}))
+    plan(CONFIG.validate_python({**asked, "model": {"name": "some"}}))
