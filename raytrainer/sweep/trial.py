@@ -173,12 +173,14 @@ class SweepTrial(tune.Trainable):
                 return {RESULT_DUPLICATE: True, DONE: True}
             if self._recorder.last_logged is None:
                 raise TrainingFailed("the trial ended without an evaluation, so there is nothing to compare it by")
-            said = self._recorder.last_logged
+            evaluated = self._recorder.last_logged
         else:
-            self._waiting = said
-        self._recorder.evaluated(said)
-        warnings, self._recorder.warnings = self._recorder.warnings, []
-        return {**_reported(said, self._recorder.record.seconds), **({WARNINGS: warnings} if warnings else {})}
+            self._waiting = evaluated = said
+        self._recorder.evaluated(evaluated)
+        result = {**_reported(evaluated, self._recorder.record.seconds), DONE: self._waiting is None}
+        if self._recorder.warnings:
+            result[WARNINGS], self._recorder.warnings = self._recorder.warnings, []
+        return result
 
     def _end(self) -> bool:
         """End the training that goes on, and free what it held."""

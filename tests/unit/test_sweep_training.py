@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
-from raytrainer.events import Evaluated
+from raytrainer.checkpoints import Store
+from raytrainer.events import Evaluated, Logged, Note
+from raytrainer.sweep.record_files import read_trial
+from raytrainer.sweep.recorder import Recorder
+from raytrainer.sweep.records import TrialRecord
 from raytrainer.sweep.training import Over, Training
+from raytrainer.sweep.trial import POINTER, WARNINGS, SweepTrial
 from raytrainer.wire import Verdict
 
 Judge = Callable[[Evaluated], Verdict]
@@ -71,3 +78,32 @@ def test_one_that_trains_is_halted_at_its_next_evaluation() -> None:
     go.set()
     assert training.halt(60)
     assert ended.is_set()
+
+
+class Late(SweepTrial):
+    """A trial of a script that evaluates once, when its training is over."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store, self._number = Store(str(folder)), 1
+        self._trial_info = None
+        self._teller = self._training = self._waiting = None
+
+    def _before(self) -> None:
+        return None
+
+    def _train(self, judge: Judge) -> None:
+        self._recorder = Recorder(self._store, TrialRecord("t", self._number, "random"))
+        self._recorder.handle(Logged(8, 8, 1.0, {"eval_loss": 0.5}, 0.0))
+        self._recorder.handle(Note("slow", warning=True))
+
+
+def test_an_evaluation_after_the_training_ends_the_trial(tmp_path: Path) -> None:
+    trial = Late(tmp_path)
+    result = trial.step()
+    assert (result["eval_loss"], result["step"], result[WARNINGS]) == (0.5, 8, ["slow"])
+    # Asked for another step, the trial would wait for a training that is over.
+    assert result["done"]
+    assert [entry.step for entry in read_trial(Store(str(tmp_path)), 1).history] == [8]
+    # What was saved is the script's own affair: there is no training left that could be asked for it.
+    trial.save_checkpoint(str(tmp_path))
+    assert "address" not in json.loads((tmp_path / POINTER).read_text())
