@@ -108,6 +108,7 @@ class Evaluated:
         metrics: name to number, as transformers names them.
         time: seconds since the Unix epoch, on the worker.
         checkpoint: the address of the checkpoint that was asked for at this step, None where none was yet.
+        last: whether the training ends with it, at its last step or because a callback says so.
     """
 
     step: int
@@ -116,6 +117,7 @@ class Evaluated:
     metrics: dict[str, float]
     time: float
     checkpoint: str | None = None
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,11 @@ class Pacing:
         return determined
 
     def _ask(self, checkpoint: str | None) -> None:
-        state = self._trainer.state
+        state, last = self._trainer.state, self._trainer.control.should_training_stop
         verdict = None
         if state.is_world_process_zero:
             verdict = self._wire.judge(
-                Evaluated(state.global_step, state.max_steps, state.epoch, self._metrics, time.time(), checkpoint)
+                Evaluated(state.global_step, state.max_steps, state.epoch, self._metrics, time.time(), checkpoint, last)
             )
         self._asked += 1
         args = self._trainer.args

@@ -63,7 +63,7 @@ class Budget(Section):
     max_trials: Count | None = None
     """Trials at most, repeats counted."""
     patience: Count | None = None
-    """End when this many trials in a row were no better than the best before them."""
+    """End when this many trials in a row were no better than the best before them; repeats count as one."""
 
     @property
     def seconds(self) -> float | None:

@@ -19,7 +19,7 @@ class Budget(Stopper):
     Args:
         seconds: wall time of the whole sweep.
         gpu_hours: over all trials.
-        patience: trials that may end one after the other without a better score.
+        patience: configurations that may end one after the other, with all their repeats, without a better score.
         before: seconds that the sweep had run before it was resumed.
         clock: seconds, never going back.
 
@@ -27,7 +27,7 @@ class Budget(Stopper):
         worked: whether any trial has been evaluated.
         failed: trials that failed.
         spent: GPU-seconds of each trial, by number.
-        without_better: trials that ended since the best score was last improved on.
+        without_better: configurations that ended since the best score was last improved on.
         exhausted: what was used up: ``time``, ``gpu_hours`` or ``patience``; ``failures`` where none but failed
             trials came; None where there is something left.
     """

@@ -27,7 +27,7 @@ from raytrainer.sweep.scores import score
 from raytrainer.sweep.standings import Standings, Stored
 from raytrainer.sweep.suggestions import GROUP
 from raytrainer.sweep.telling import Lead, TrialEnded
-from raytrainer.sweep.trial import POINTER, WARNINGS
+from raytrainer.sweep.trial import LAST, POINTER, WARNINGS
 from raytrainer.sweep.view import Row, View
 from raytrainer.sweep.wording import cause
 
@@ -84,7 +84,7 @@ class Overseer(Callback):
 
     def take_up(self, trials: list[SweptTrial], sweep: SweepRecord) -> None:
         """Take over what there is of a sweep that goes on: what its trials came to, spent and stored."""
-        for trial in trials:
+        for trial in sorted(trials, key=_last_seen):
             number, record = trial.record.number, trial.record
             self._budget.spent[number] = record.seconds * record.gpus
             self._budget.worked |= bool(record.history)
@@ -100,7 +100,8 @@ class Overseer(Callback):
                 for step in trial.checkpoints:
                     best = step == counted.evaluation.step
                     self._unneeded.update(self._standings.stored(Stored(number, step), best))
-            self._standings.ended(number)
+            self._standings.ended(number, record.group)
+        self._budget.without_better = self._standings.without_better
         self._lead = self._leading()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -119,8 +120,8 @@ class Overseer(Callback):
         row.score, row.seconds = result.get(self._metric), result["seconds"]
         self._budget.spent[row.number] = row.seconds * self._gpus(row.values)
         self._budget.worked = True
-        last, group = bool(result.get("done")) or row.step >= row.max_steps, trial.config.get(GROUP)
-        if row.score is not None and self._standings.counts(row.number, row.score, last, group):
+        last = bool(result.pop(LAST, False) or result.get("done")) or row.step >= row.max_steps
+        if row.score is not None and self._standings.counts(row.number, row.score, last, trial.config.get(GROUP)):
             # Ray Tune looks at it next, and asks the trial to save while it stands at this evaluation.
             result[SHOULD_CHECKPOINT] = True
             self._asked.add(Stored(row.number, row.step))
@@ -187,9 +188,8 @@ class Overseer(Callback):
         self._view.move(row, end.state)
         patiently(lambda: write_end(self._folder, row.number, end), lambda text: self._view.say(text, warning=True))
         if end.state != "interrupted":
-            ahead = self._standings.best() == row.number
-            self._budget.without_better = 0 if ahead else self._budget.without_better + 1
-            self._unneeded.update(self._standings.ended(row.number))
+            self._unneeded.update(self._standings.ended(row.number, row.sampled.get(GROUP)))
+            self._budget.without_better = self._standings.without_better
             self._untidy.add(row.number)
         self._view.ended(row, end.reason or cause(end.error or "") or None)
         self._earlier.pop(row.number, None)
@@ -229,6 +229,11 @@ class Overseer(Callback):
             step = pointer.get("step")
             self._pointers[path] = None if step is None else Stored(pointer["number"], step)
         return self._pointers[path]
+
+
+def _last_seen(trial: SweptTrial) -> float:
+    """Return when a trial was evaluated last: nothing that it leaves says when it ended."""
+    return trial.record.history[-1].time if trial.record.history else trial.record.began
 
 
 def _remove_others(store: Store, needed: set[int]) -> None:

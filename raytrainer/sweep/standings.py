@@ -38,6 +38,11 @@ class _Place(NamedTuple):
     group: int
 
 
+def _key(number: int, group: int | None) -> int:
+    """Return the name of a trial's configuration: without repeats it has one of its own."""
+    return -number if group is None else group
+
+
 @dataclass
 class Standings:
     """Driver: the trials' scores, and the checkpoints that are kept for them.
@@ -50,6 +55,7 @@ class Standings:
 
     Attributes:
         scores: each trial's so far, by number; none for a trial that has no evaluation that counts.
+        without_better: configurations that ended, with all their repeats, since the last one that was ahead then.
     """
 
     mode: str
@@ -57,11 +63,13 @@ class Standings:
     keep: int
     repeats: int = 1
     scores: dict[int, float] = field(default_factory=dict)
+    without_better: int = 0
     # Kept in order, both: a sweep of thousands of trials cannot sort them all at every evaluation.
     _runs: dict[int, list[_Run]] = field(default_factory=dict)
     _ranking: list[_Place] = field(default_factory=list)
     _kept: dict[int, Stored] = field(default_factory=dict)
     _newest: dict[int, list[Stored]] = field(default_factory=dict)
+    _ended: dict[int, set[int]] = field(default_factory=dict)
     _stored: set[Stored] = field(default_factory=set)
     _over: bool = False
 
@@ -82,7 +90,7 @@ class Standings:
         before = self.scores.get(number)
         if self.scope == "best" and before is not None and not self.better(score, before):
             return False
-        self._rank(_Run(self._badness(score), number), -number if group is None else group)
+        self._rank(_Run(self._badness(score), number), _key(number, group))
         self.scores[number] = score
         return self.keep > 0 and number in self._to_keep()
 
@@ -140,9 +148,24 @@ class Standings:
         self._newest[checkpoint.number] = [*self._newest.get(checkpoint.number, []), checkpoint][-2:]
         return self._unneeded()
 
-    def ended(self, number: int) -> list[Stored]:
-        """Take into account that a trial goes on no more, and return the checkpoints that nobody needs any more."""
+    def ended(self, number: int, group: int | None = None) -> list[Stored]:
+        """Take into account that a trial goes on no more.
+
+        Args:
+            number: the trial's.
+            group: as in ``counts``.
+
+        Returns:
+            The checkpoints that nobody needs any more.
+        """
         self._newest.pop(number, None)
+        runs = self._ended.setdefault(key := _key(number, group), set())
+        # One that had ended when the driver died may be told of twice.
+        if number not in runs:
+            runs.add(number)
+            if group is None or len(runs) == self.repeats:
+                ahead = bool(self._ranking) and self._ranking[0].group == key
+                self.without_better = 0 if ahead else self.without_better + 1
         return self._unneeded()
 
     def over(self) -> list[Stored]:

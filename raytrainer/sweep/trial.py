@@ -34,6 +34,8 @@ POINTER = "pointer.json"
 """What Ray Tune keeps as a trial's checkpoint: where the real one is."""
 WARNINGS = "__warnings__"
 """In a result, beside the metrics: what the user should see."""
+LAST = "__last__"
+"""In a result, beside the metrics: whether the training ends with it, which Ray Tune hears only when it has ended."""
 # Seconds for a training to end that stands at an evaluation; its workers are released then.
 _HALT_S = 60.0
 
@@ -193,7 +195,7 @@ class SweepTrial(tune.Trainable):
 
 def _reported(evaluated: Evaluated, seconds: float) -> dict[str, Any]:
     own = {"step": evaluated.step, "epoch": evaluated.epoch, "max_steps": evaluated.max_steps, "seconds": seconds}
-    return {**evaluated.metrics, **own}
+    return {**evaluated.metrics, **own, LAST: evaluated.last}
 
 
 def trial_class(

@@ -13,7 +13,10 @@ from typing import Any
 from raytrainer.checkpoints import Store
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.overseer import Overseer
+from raytrainer.sweep.records import End, Evaluation, SweepRecord, TrialRecord
+from raytrainer.sweep.records import Trial as SweptTrial
 from raytrainer.sweep.standings import Standings
+from raytrainer.sweep.trial import LAST
 from raytrainer.sweep.view import View
 
 
@@ -50,13 +53,14 @@ class TuneTrial:
 class Sweep:
     """A driver, and its trials as Ray Tune has them."""
 
-    def __init__(self, folder: Path, stream: io.StringIO | None = None) -> None:
+    def __init__(self, folder: Path, stream: io.StringIO | None = None, keep: int = 0) -> None:
         self.folder, self.lent = folder, set[str]()
         self.trials = [TuneTrial(folder, number) for number in (1, 2)]
-        standings = Standings("min", "last", keep=0)
+        self.standings = standings = Standings("min", "last", keep)
+        self.budget = budget = Budget()
         self.view = View("eval_loss", 2, standings.best, stream=stream or io.StringIO())
         self.overseer = Overseer(
-            *(Store(str(folder)), "eval_loss", standings, Budget(), self.view, dict, "pbt", lambda values: 0.0, False),
+            *(Store(str(folder)), "eval_loss", standings, budget, self.view, dict, "pbt", lambda values: 0.0, False),
             lent=lambda: self.lent,
         )
 
@@ -145,3 +149,29 @@ def test_the_line_counts_what_runs_and_what_has_ended(tmp_path: Path) -> None:
     sweep.ends(1)
     sweep.overseer.finish("stopped", "time")
     assert sweep.view.over == 2 and "0 running" in sweep.view._line()
+
+
+def test_a_training_that_ends_by_itself_before_its_last_step_is_asked_for_its_checkpoint(tmp_path: Path) -> None:
+    """Ray Tune tells no callback of the end itself: it comes without an evaluation."""
+    sweep = Sweep(tmp_path, keep=1)
+    trial: Any = sweep.trials[0]
+    told = {"step": 8, "max_steps": 24, "seconds": 1.0, "eval_loss": 1.0}
+    for last in (False, True):
+        result = {**told, LAST: last}
+        sweep.overseer.on_trial_result(0, sweep.trials, trial, result)
+        assert ("should_checkpoint" in result) is last
+    assert sweep.standings.best() == 1
+    sweep.ends(1)
+    assert sweep.budget.without_better == 0
+
+
+def test_a_sweep_that_goes_on_knows_how_many_were_no_better_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    def trial(number: int, loss: float, time: float, state: str = "finished") -> SweptTrial:
+        history = (Evaluation(8, 1.0, time, 1.0, {"eval_loss": loss}),)
+        return SweptTrial(TrialRecord(str(number), number, "random", max_steps=8, history=history), End(state))
+
+    sweep = Sweep(tmp_path)
+    trials = [trial(1, 0.5, 40.0), trial(2, 0.4, 10.0), trial(3, 0.3, 20.0), trial(4, 0.6, 30.0), trial(5, 0.1, 50.0)]
+    trials[4] = trial(5, 0.1, 50.0, "interrupted")
+    sweep.overseer.take_up(trials, SweepRecord("sweep", ["eval_loss"], ["min"]))
+    assert sweep.budget.without_better == 2

@@ -130,6 +130,23 @@ def test_a_configuration_with_a_run_too_few_stands_behind() -> None:
     assert standings.best() == 1
 
 
+def test_what_was_no_better_is_counted_by_configurations_when_their_last_repeat_has_ended() -> None:
+    """Of the one that is ahead only one run is the best one, and the others of it are no worse a configuration."""
+    standings = Standings("min", "last", keep=1, repeats=2)
+    counted = []
+    for number, score, group in [(1, 0.5, 1), (2, 0.6, 1), (3, 0.7, 2), (4, 0.4, 3), (5, 0.8, 2), (6, 0.2, 3)]:
+        standings.counts(number, score, True, group)
+        standings.ended(number, group)
+        counted.append(standings.without_better)
+    assert counted == [0, 0, 0, 0, 1, 0]
+    standings.ended(5, 2)
+    assert standings.without_better == 0
+    # One of these failed, and none came to a score that counts.
+    for number in (7, 8):
+        standings.ended(number, 4)
+    assert standings.without_better == 1
+
+
 events = st.lists(st.tuples(st.integers(1, 4), st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 
 
