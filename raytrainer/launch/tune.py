@@ -35,8 +35,8 @@ from raytrainer.run_record import (
     write_record,
 )
 from raytrainer.sweep.budget import Budget
-from raytrainer.sweep.record_files import read_sweep, read_trials, seconds_ran
-from raytrainer.sweep.records import SweepRecord
+from raytrainer.sweep.record_files import read_sweep, read_trials
+from raytrainer.sweep.records import SweepRecord, seconds_ran
 from raytrainer.sweep.report import BRINGS_PLOTLY, PAGE, show
 from raytrainer.sweep.results import Results, read_results
 from raytrainer.sweep.runner import Sweep, run_sweep
@@ -141,7 +141,7 @@ def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, add
     # Once, and not by each trial: the folder may be large, and a trial's machine need not have it.
     study.sent = send_code(sweep.trial_config(study.complete(ends[0])))
     searching, sampled = searcher(asked, space, sweep.base, scheduling, concurrent or 0, sweep.root)
-    ran = seconds_ran(folder, before) if before is not None else 0.0
+    ran = seconds_ran(before, read_trials(folder)) if before is not None else 0.0
     total = searching.total_samples if searching.total_samples < sys.maxsize else None
     return Sweep(
         study=study,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.searching.options import Options
-from raytrainer.sweep.record_files import read_sweep, seconds_ran
-from raytrainer.sweep.records import SweepRecord
+from raytrainer.sweep.record_files import read_sweep, read_trials
+from raytrainer.sweep.records import SweepRecord, seconds_ran
 
 if TYPE_CHECKING:
     from raytrainer.searching.search import Subject
@@ -61,7 +61,7 @@ def begin(subject: Subject, options: Options) -> Began:
         if record is None:
             begun = Began(name, folder, None)
             break
-        last = Began(name, folder, record, seconds_ran(folder, record))
+        last = Began(name, folder, record, seconds_ran(record, read_trials(folder)))
         if options.name and not options.resume:
             fix = "resume=True to go on with it, or another name"
             raise ArgumentsError(Problem("name", name, f"there is a search in {last.where}, {record.state}", fix))

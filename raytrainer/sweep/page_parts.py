@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from raytrainer.sweep.plots import Plot
+from raytrainer.sweep.records import seconds_ran
 from raytrainer.sweep.results import Ranked, Results
 from raytrainer.sweep.schedule_plot import donor_of
 from raytrainer.sweep.scores import FAILED
@@ -45,9 +46,7 @@ def tiles(results: Results, saved: Savings, now: float) -> str:
     )
     counts = Counter(r.trial.state for r in ranked)
     told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    # A driver that died left no end; the last sign of life stands for it.
-    alive = max((r.record.began + r.record.seconds for r in ranked), default=sweep.began)
-    wall = max(0.0, (sweep.ended or alive) - sweep.began)
+    wall = seconds_ran(sweep, [r.trial for r in ranked])
     at_a_time = f"wall time, {sweep.concurrency} at a time" if sweep.concurrency else "wall time"
     gpu_hours, hours = sum(r.gpu_hours for r in ranked), sum(r.record.seconds for r in ranked) / 3600
     used = (number(gpu_hours, 3), "GPU-hours") if gpu_hours else (number(hours, 3), "trial-hours, no GPU")

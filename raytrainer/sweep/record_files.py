@@ -122,12 +122,6 @@ def read_trials(folder: Store) -> list[Trial]:
         return list(readers.map(lambda number: _trial(folder, number), sorted(map(int, names))))
 
 
-def seconds_ran(folder: Store, record: SweepRecord) -> float:
-    """Return how long a sweep has run: its driver may have been killed, and then it is until it was last seen alive."""
-    times = [entry.time for trial in read_trials(folder) for entry in trial.record.history[-1:]]
-    return max(0.0, (record.ended or max(times, default=record.began)) - record.began)
-
-
 def _trial(folder: Store, number: int) -> Trial:
     record, damage = TrialRecord(id="", number=number, origin=""), None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +111,9 @@ class SweepRecord:
         seed: of the sweep.
         repeats: trials of one configuration.
         began: when, in seconds since the Unix epoch.
-        ended: the same, None while it runs.
+        resumed: when it last went on, the same; None before.
+        earlier: seconds that it had run until then.
+        ended: when, None while it runs.
         state: ``running``, ``finished``, ``interrupted`` or ``failed``; one whose driver was killed says ``running``.
         stopped_by: what ended it before its last trial: ``time``, ``gpu_hours``, ``patience``, ``failures``; or None.
         space: how the config spells each key's range.
@@ -126,6 +129,8 @@ class SweepRecord:
     seed: int | None = None
     repeats: int = 1
     began: float = 0.0
+    resumed: float | None = None
+    earlier: float = 0.0
     ended: float | None = None
     state: str = "running"
     stopped_by: str | None = None
@@ -156,3 +161,13 @@ class Trial:
         if self.damage is not None and ended not in ("failed", "interrupted"):
             return "unreadable"  # what it came to is lost
         return ended or "running"
+
+
+def seconds_ran(sweep: SweepRecord, trials: Iterable[Trial]) -> float:
+    """Return how long a sweep has run, without the time between its end and the next resume.
+
+    Its driver may run, or have been killed; then it is until a trial was last evaluated.
+    """
+    began = sweep.began if sweep.resumed is None else sweep.resumed
+    times = [entry.time for trial in trials for entry in trial.record.history[-1:]]
+    return sweep.earlier + max(0.0, (sweep.ended or max(times, default=began)) - began)

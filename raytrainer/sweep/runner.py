@@ -111,9 +111,9 @@ def run_sweep(sweep: Sweep) -> dict[int, str]:
     Raises:
         Interrupted: after Ctrl-C or SIGTERM; ``raytrainer resume`` goes on.
     """
-    record = dataclasses.replace(
-        sweep.record, began=sweep.record.began or time.time(), concurrency=sweep.max_concurrent or 0
-    )
+    now = time.time()
+    times: dict[str, Any] = {"resumed": now, "earlier": sweep.budget.before} if sweep.resume else {"began": now}
+    record = dataclasses.replace(sweep.record, **times, concurrency=sweep.max_concurrent or 0)
     write_sweep(sweep.folder, record)
     with told(sweep.tracking) as post:
         return _run(sweep, record, post)

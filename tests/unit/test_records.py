@@ -8,11 +8,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from raytrainer.checkpoints import Store
+from raytrainer.sweep import runner
+from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.record_files import (
     read_end,
     read_sweep,
@@ -23,7 +27,7 @@ from raytrainer.sweep.record_files import (
     write_sweep,
     write_trial,
 )
-from raytrainer.sweep.records import Change, End, Evaluation, SweepRecord, Trial, TrialRecord
+from raytrainer.sweep.records import Change, End, Evaluation, SweepRecord, Trial, TrialRecord, seconds_ran
 
 SWEEP = SweepRecord("dates", ["eval_loss"], ["min"], search={"optuna": {}}, seed=42, began=1.7e9, concurrency=2)
 TRIAL = TrialRecord(
@@ -167,3 +171,34 @@ slow = {"torch", "ray", "transformers", "plotly", "optuna", "rich"} & set(sys.mo
 assert not slow, slow
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_time_in_which_nothing_ran_is_not_time_that_a_sweep_ran() -> None:
+    """Three sessions of 100 s, a day apart: the first was ended, the second killed, the third runs or has ended."""
+    day, began = 86400.0, SWEEP.began
+    first = replace(SWEEP, ended=began + 100, state="interrupted")
+    assert seconds_ran(first, []) == 100
+
+    def evaluated(time: float) -> list[Trial]:
+        return [Trial(replace(TRIAL, history=(Evaluation(10, 0.5, time, 5.0, {}),)))]
+
+    second = replace(SWEEP, resumed=began + day, earlier=seconds_ran(first, []))
+    assert seconds_ran(second, evaluated(began + 90)) == 100  # none was evaluated since
+    assert seconds_ran(second, evaluated(began + day + 100)) == 200
+    third = replace(second, resumed=began + 2 * day, earlier=200.0)
+    assert seconds_ran(third, evaluated(began + 2 * day + 50)) == 250
+    assert seconds_ran(replace(third, ended=began + 2 * day + 100), evaluated(began + 2 * day + 50)) == 300
+
+
+def test_a_sweep_that_goes_on_notes_when_and_what_it_had_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_run", lambda sweep, record, post: {})
+    given: Any = SimpleNamespace(folder=Store(str(tmp_path)), max_concurrent=2, tracking=None)
+    given.record, given.budget, given.resume = replace(SWEEP, began=0.0), Budget(), False
+    runner.run_sweep(given)
+    begun = read_sweep(given.folder)
+    assert begun.began > SWEEP.began and (begun.resumed, begun.earlier) == (None, 0.0)
+    given.record, given.budget, given.resume = begun, Budget(before=40), True
+    runner.run_sweep(given)
+    again = read_sweep(given.folder)
+    assert again.began == begun.began and again.earlier == 40
+    assert again.resumed is not None and again.resumed >= begun.began
