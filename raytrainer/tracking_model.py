@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
 
 from raytrainer.checkpoints import Store, join
@@ -33,7 +32,8 @@ def put_model(tracker: Tracker, model: str, asked: MLflow, metric: tuple[str, fl
     if (reason := foreign(model)) is not None:
         raise ArgumentsError(Problem(setting, value, reason, _FIX))
     name, number = metric or (None, None)
-    tracker.add(Entry(model=Model(model, uuid.uuid4().hex, asked.register_, asked.alias, name, number)))
+    # A run has one model: what is put once more, after a resume, is there already.
+    tracker.add(Entry(model=Model(model, tracker.run.key, asked.register_, asked.alias, name, number)))
 
 
 def foreign(model: str) -> str | None:

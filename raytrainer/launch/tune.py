@@ -267,9 +267,12 @@ def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
 
 
 def _record_winner(sweep: SweepLoaded, results: Results, tracking: SweepTracking, model: str | None) -> None:
-    """Have MLflow get what the sweep came to, and the best trial's model where that is asked for."""
+    """Have MLflow get what the sweep came to, and the best trial's model where that is asked for.
+
+    With a refit it is the refit's model, which its own training puts there.
+    """
     tracking.conclude(results)
-    if model is not None and (best := results.best) is not None:
+    if model is not None and not sweep.tune.refit and (best := results.best) is not None:
         asked = MLflow.model_validate(sweep.base["mlflow"])
         try:
             put_model(tracking.trial(best.number), model, asked, (sweep.tune.metrics[0], best.score.values[0]))

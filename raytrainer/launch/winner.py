@@ -104,6 +104,6 @@ def refit_config(config: Any, folder: Store) -> Any:
         "name": "refit",
         "data": data.model_copy(update={"train": parts, "eval": None, "cache": cache}),
         "training": training,
-        "run": config.run.model_copy(update={"storage_path": folder.path, "existing": "replace"}),
+        "run": config.run.model_copy(update={"storage_path": folder.path, "existing": "resume"}),
     }
     return config.model_copy(update=changed)
