@@ -227,4 +227,4 @@ def request(study: Study, config: dict[str, Any]) -> PlacementGroupFactory:
         # Memory, because every node has it: the workers ask for CPUs and GPUs themselves, all at once.
         return PlacementGroupFactory([{"memory": 2.0**28}])
     asked = {name: amount for name, amount in scaling._resources_per_worker_not_none.items() if amount}
-    return PlacementGroupFactory([asked])
+    return PlacementGroupFactory([asked], bundle_label_selector=scaling._label_selector_per_worker(1))

@@ -6,6 +6,12 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.air.execution.resources.request as requests
+from ray.train.v2.api.config import ScalingConfig
 
 from raytrainer.checkpoints import Store
 from raytrainer.events import Evaluated, Logged, Note
@@ -13,7 +19,7 @@ from raytrainer.sweep.record_files import read_trial
 from raytrainer.sweep.recorder import Recorder
 from raytrainer.sweep.records import TrialRecord
 from raytrainer.sweep.training import Over, Training
-from raytrainer.sweep.trial import POINTER, WARNINGS, SweepTrial
+from raytrainer.sweep.trial import POINTER, WARNINGS, SweepTrial, request
 from raytrainer.wire import Verdict
 
 Judge = Callable[[Evaluated], Verdict]
@@ -107,3 +113,15 @@ def test_an_evaluation_after_the_training_ends_the_trial(tmp_path: Path) -> None
     # What was saved is the script's own affair: there is no training left that could be asked for it.
     trial.save_checkpoint(str(tmp_path))
     assert "address" not in json.loads((tmp_path / POINTER).read_text())
+
+
+@pytest.mark.parametrize("labels", [{"zone": "a"}, [{"zone": "b"}]])
+def test_a_trial_of_one_worker_is_where_the_workers_labels_are(labels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = ScalingConfig(num_workers=1, label_selector=labels)
+    study: Any = SimpleNamespace(complete=dict, scaling=lambda values: scaling, apart=lambda scaling: False)
+    factory, made = request(study, {}), dict[str, Any]()
+    monkeypatch.setattr(requests, "placement_group", lambda *args, **given: made.update(given, bundles=args[0]))
+    # As Ray Tune does it when a trial is about to start.
+    factory.to_placement_group()
+    assert made["bundles"] == [{"CPU": 1.0}]
+    assert made["bundle_label_selector"] == (labels if isinstance(labels, list) else [labels])
