@@ -79,7 +79,7 @@ class MLflow(Section):
     alias: Word | None = None
     """Alias of the registered version, for example champion."""
     system_metrics: bool | None = None
-    """CPU, memory, disk, network and GPUs of every node, by MLflow's monitors. Default:
+    """CPU, memory, disk, network and GPUs of every node, by MLflow's monitors; not in a sweep. Default:
     MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING."""
 
     @property

@@ -109,7 +109,14 @@ def generated(view: View) -> Iterator[Finding]:
             yield at, f"metrics of the base does not have {measured}", f"metrics: [{measured}] in the base"
 
 
+def measured(view: View) -> Iterator[Finding]:
+    """What a node measures is of all trials that it has at that time."""
+    if view("mlflow", "system_metrics"):
+        reason = "a node may have several trials at a time, so what it measures is no trial's"
+        yield ("mlflow", "system_metrics"), reason, "false in the sweep; a run of its own has them"
+
+
 RULES: list[Rule] = [
     *(name_of("search", SEARCHES), name_of("scheduler", SCHEDULERS)),
-    *(objectives, repeated, duration, evaluated, generated),
+    *(objectives, repeated, duration, evaluated, generated, measured),
 ]

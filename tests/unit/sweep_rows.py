@@ -517,6 +517,12 @@ TUNE = {
         "metrics: [rouge]",
         GOOD,
     ),
+    "system metrics": row(
+        "mlflow.system_metrics (on the command line)",
+        "several trials at a time",
+        "false in the sweep",
+        "mlflow.system_metrics=true",
+    ),
 }
 COMMAND_LINE = {
     "tune": row("tune.seed (on the command line)", "it is text", "a whole number", "tune.seed=x"),
