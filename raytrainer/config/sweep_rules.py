@@ -116,7 +116,18 @@ def measured(view: View) -> Iterator[Finding]:
         yield ("mlflow", "system_metrics"), reason, "false in the sweep; a run of its own has them"
 
 
+def put_in_one_piece(view: View) -> Iterator[Finding]:
+    """The best trial's model is what its checkpoint has; a refit's adapter is merged when it ends."""
+    adapts = view.has("model", "peft") or any(key.startswith("model.peft.") for key in view("search_space", default={}))
+    if not adapts or view("tune", "refit"):
+        return
+    for name in ("register", "log_model"):
+        if view("mlflow", name):
+            fix = "tune.refit: true, whose model is in one piece; or the config without it"
+            yield ("mlflow", name), "of the best trial there is an adapter, which MLflow could not load by itself", fix
+
+
 RULES: list[Rule] = [
     *(name_of("search", SEARCHES), name_of("scheduler", SCHEDULERS)),
-    *(objectives, repeated, duration, evaluated, generated, measured),
+    *(objectives, repeated, duration, evaluated, generated, measured, put_in_one_piece),
 ]

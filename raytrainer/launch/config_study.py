@@ -87,7 +87,9 @@ class ConfigStudy:
         }
         if self._cache is not None and config.data.cache is None:  # type: ignore[attr-defined]  # a task has it
             changed["data"] = config.data.model_copy(update={"cache": self._cache})  # type: ignore[attr-defined]  # as above
-        return plan(config.model_copy(update=changed))
+        planned = plan(config.model_copy(update=changed))
+        # A trial is recorded elsewhere, but the best one's model may go to MLflow: the workers hold it against that.
+        return dataclasses.replace(planned, config=planned.config.model_copy(update={"mlflow": config.mlflow}))
 
     def work(self, turn: Turn) -> Work:
         """Return a trial's run."""

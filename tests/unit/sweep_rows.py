@@ -523,6 +523,20 @@ TUNE = {
         "false in the sweep",
         "mlflow.system_metrics=true",
     ),
+    "adapter in the registry": row(
+        "mlflow.register (on the command line)",
+        "there is an adapter",
+        "tune.refit: true",
+        "mlflow.register=words",
+        "model.peft={r: 8}",
+    ),
+    "adapter in MLflow": row(
+        "mlflow.log_model (on the command line)",
+        "there is an adapter",
+        "tune.refit: true",
+        "mlflow.log_model=true",
+        "model.peft={r: 8}",
+    ),
 }
 COMMAND_LINE = {
     "tune": row("tune.seed (on the command line)", "it is text", "a whole number", "tune.seed=x"),

@@ -14,10 +14,13 @@ from raytrainer.checkpoints import Store
 from raytrainer.config.section import MLflow
 from raytrainer.config.sweep import SweepLoaded, load_sweep
 from raytrainer.launch import tune
+from raytrainer.launch.config_study import ConfigStudy
+from raytrainer.launch.plan import job_of
 from raytrainer.launch.train import what_to_resume
 from raytrainer.launch.winner import refit_config
 from raytrainer.manifests import Manifest
 from raytrainer.run_record import RunRecord, write_record
+from raytrainer.sweep.space import Space
 from raytrainer.tracking_entry import Entry
 from raytrainer.tracking_model import put_model
 from tests.unit.config_rows import config
@@ -86,3 +89,14 @@ def test_a_refit_that_was_killed_goes_on_from_its_checkpoint(tmp_path: Path, mon
     folder.write("checkpoints/checkpoint-4/manifest.json", Manifest(4, "run", 0.0, 1, {}).to_json().encode())
     assert what_to_resume(refit, folder) is True
     assert folder.below("checkpoints").steps() == [4]
+
+
+def test_a_trials_model_is_held_against_what_mlflow_takes_and_the_trial_is_recorded_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused when it has been built, and not when all trials are over."""
+    sweep = load(tmp_path, monkeypatch)
+    planned = ConfigStudy(sweep, Space.of(sweep.space), None).planned(sweep.trial_config({RATE: 1e-3}))
+    assert planned.tracking is None and planned.arguments.report_to == []
+    factory: Any = job_of(planned, False, None).factory
+    assert factory.config.mlflow.register_ == "words"
