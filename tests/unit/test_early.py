@@ -43,7 +43,7 @@ GROUP = [worker("a", "0"), worker("b", "5"), worker("a", "2")]
 
 @pytest.mark.parametrize("rank, gpus", [(0, "0,2"), (1, "5"), (2, "0,2")])
 def test_an_import_sees_the_gpus_of_all_workers_on_the_node(rank: int, gpus: str, seen: list[list[str | None]]) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = GROUP[rank].accelerator_ids["GPU"][0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(GROUP[rank].accelerator_ids["GPU"][0])
     prepare(Preparation({}, ("first",)), rank, *GROUP)
     assert seen == [[gpus, None]]
 

@@ -15,8 +15,8 @@ from raytrainer.config.section import MLflow
 from raytrainer.config.sweep import SweepLoaded, load_sweep
 from raytrainer.launch import tune
 from raytrainer.launch.config_study import ConfigStudy
+from raytrainer.launch.existing import Existing, what_is_there
 from raytrainer.launch.plan import job_of
-from raytrainer.launch.train import what_to_resume
 from raytrainer.launch.winner import refit_config
 from raytrainer.manifests import Manifest
 from raytrainer.run_record import RunRecord, write_record
@@ -84,10 +84,10 @@ def test_a_refit_that_was_killed_goes_on_from_its_checkpoint(tmp_path: Path, mon
     sweep = load(tmp_path, monkeypatch, refit=True)
     refit = refit_config(sweep.trial_config({RATE: 1e-3, "training.weight_decay": 0.0}), Store(str(tmp_path)))
     folder = Store(str(tmp_path / "refit"))
-    assert what_to_resume(refit, folder) is False
+    assert what_is_there(refit, folder) == Existing()
     write_record(folder, RunRecord(["raytrainer", "tune"], str(tmp_path), step=4, max_steps=8))
     folder.write("checkpoints/checkpoint-4/manifest.json", Manifest(4, "run", 0.0, 1, {}).to_json().encode())
-    assert what_to_resume(refit, folder) is True
+    assert what_is_there(refit, folder) == Existing(goes_on=True, resumes=True)
     assert folder.below("checkpoints").steps() == [4]
 
 
