@@ -169,6 +169,7 @@ rank = int(os.environ["RANK"])
 with open(f"attempts-{rank}", "a") as file:
     file.write(sys.argv[1])
 os.system("echo from a subprocess")
+dist.barrier()  # a rank that leaves ends the other, which has written then
 if rank == 0 and sys.argv[1] == "exception":
     fail()
 if rank == 1 and sys.argv[1] == "exit":
@@ -199,7 +200,7 @@ def test_an_exception_is_shown_as_python_shows_it_and_tried_again(tmp_path: Path
     begin = lines.index("Traceback (most recent call last):")
     assert lines[begin : begin + 3] == [
         "Traceback (most recent call last):",
-        f'  File "{tmp_path}/script.py", line 14, in <module>',
+        f'  File "{tmp_path}/script.py", line 15, in <module>',
         "    fail()",
     ]
     assert lines.count("ValueError: no such luck") == 2
