@@ -45,7 +45,7 @@ def known_first(tune: Tune, space: Space, base: Mapping[str, Any]) -> list[Known
     return known
 
 
-def samples(tune: Tune, space: Space, known: Sequence[Known]) -> int:
+def _samples(tune: Tune, space: Space, known: Sequence[Known]) -> int:
     """Return how often the space is sampled: the known configurations are among them, but not where there is a grid."""
     wanted = sys.maxsize if tune.num_samples == -1 else tune.num_samples
     return wanted if space.grid_size > 1 else max(0, wanted - len(known))
@@ -53,7 +53,7 @@ def samples(tune: Tune, space: Space, known: Sequence[Known]) -> int:
 
 def trials(tune: Tune, space: Space, known: Sequence[Known]) -> int:
     """Return how many trials there are at most, repetitions counted."""
-    configurations = len(known) + samples(tune, space, known) * space.grid_size
+    configurations = len(known) + _samples(tune, space, known) * space.grid_size
     most = tune.budget.max_trials or sys.maxsize
     return min(configurations * tune.repeats, most, sys.maxsize)
 
