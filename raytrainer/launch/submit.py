@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raytrainer.config.sweep_parameter import Parameter
 from raytrainer.errors import ArgumentsError, Problem, ResourcesError
 from raytrainer.launch.jobs import STOP, connect, follow
 from raytrainer.launch.package import megabytes, package
@@ -22,6 +23,9 @@ from raytrainer.secrets import has_credentials, names_secret
 
 # Of this program's environment, what a job gets without being asked: no secrets.
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+# The settings of a config that may name files.
+_NAMING = {"data": ("train", "eval", "test"), "model": ("name", "tokenizer")}
 
 # Seconds that a cluster may take until it can run jobs.
 _PATIENCE_S = 60.0
@@ -74,21 +78,34 @@ def of_config(file: str, settings: Sequence[str], root: Path, **options: Any) ->
         raise ArgumentsError(Problem("CONFIG", file, f"it is not below {root}, which is what the job gets", fix))
     here = str(path.relative_to(folder))
     said: Mapping[str, Any]
+    sampled: Sequence[Parameter] = ()
     if is_sweep(read(file, settings)[0]):
         sweep = load_sweep(file, settings)
-        said, verb, name = sweep.base, "tune", sweep.name
+        said, verb, name, sampled = sweep.base, "tune", sweep.name, sweep.space.parameters
     else:
         config = load_config(file, settings).config
         said, verb, name = config.model_dump(mode="json", by_alias=True), "train", config.name
     needed = [each.removeprefix(f"{folder}{os.sep}") for each in files_of(str(path))]
-    needed += [*_named(said, "data", "train", "eval", "test"), *_named(said, "model", "name", "tokenizer")]
-    needed += [said["script"]] if said.get("script") else []
+    needed += _files_named(said, sampled)
     storage = str(said["run"]["storage_path"])
     command = ["raytrainer", verb, here, *settings]
     if not any(setting.startswith("run.existing=") for setting in settings):
         command.append("run.existing=resume")
     local = None if "://" in storage else str(root / storage)
     return Submission(command, name, root, needed=needed, storage=local, **options)
+
+
+def _files_named(said: Mapping[str, Any], sampled: Sequence[Parameter]) -> Iterator[str]:
+    """Yield what a config says, or a sweep over it tries, that may be a path."""
+    for section, settings in _NAMING.items():
+        yield from _named(said, section, *settings)
+    for one in sampled:
+        section, _, setting = one.key.partition(".")
+        if setting in _NAMING.get(section, ()):
+            for value in one.values:
+                yield from _named({section: {**(said.get(section) or {}), setting: value}}, section, setting)
+    if said.get("script"):
+        yield said["script"]
 
 
 def _named(said: Mapping[str, Any], section: str, *settings: str) -> Iterator[str]:

@@ -61,6 +61,21 @@ def test_a_job_gets_the_data_and_the_model_that_its_config_names(tmp_path: Path)
     assert of_config(str(config), of_hub, tmp_path).needed == ["run.yaml", "models/first", "models/own"]
 
 
+def test_a_sweeps_job_gets_the_models_and_the_data_that_it_tries(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "name: x\ntask: masked-lm\nmodel: {name: models/first}\ndata: {train: a.txt, eval: 5}\n"
+        "training: {max_steps: 4, eval_strategy: steps}\n"
+    )
+    (tmp_path / "sweep.yaml").write_text(
+        "base: run.yaml\nsearch_space:\n  model.name: {choice: [models/second, models/third]}\n"
+        "  data.train: {grid: [b.txt, [c.txt, d.txt]]}\n  training.learning_rate: {uniform: [0.1, 0.2]}\n"
+        "tune: {metric: eval_loss, mode: min, num_samples: 2}\n"
+    )
+    needed = of_config(str(tmp_path / "sweep.yaml"), [], tmp_path).needed
+    tried = {"models/second", "models/third", "b.txt", "c.txt", "d.txt"}
+    assert set(needed) == {"sweep.yaml", "run.yaml", "models/first", "a.txt"} | tried
+
+
 def test_what_is_needed_has_to_be_in_the_folder(tmp_path: Path) -> None:
     fill(tmp_path, "beside.jsonl")
     (tmp_path / "project").mkdir()
