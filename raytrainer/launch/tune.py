@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from ray.train.v2.api.config import ScalingConfig
 
-from raytrainer import cluster
 from raytrainer.checkpoints import Store, join, on_this_machine
 from raytrainer.claim import claimed
-from raytrainer.config.schema import Script
 from raytrainer.config.section import Common, MLflow
 from raytrainer.config.sweep import SweepLoaded
 from raytrainer.errors import ArgumentsError, Interrupted, Problem, TrainingFailed, UserError
-from raytrainer.launch.config_study import ConfigStudy
 from raytrainer.launch.existing import make_way
 from raytrainer.launch.plan import mlflow_environment
 from raytrainer.launch.script_records import Named
-from raytrainer.launch.sending import send_code
+from raytrainer.launch.sweep_plan import planned_sweep
 from raytrainer.launch.train import train
 from raytrainer.launch.winner import BEST, best_config, export_model, refit_config, write_best
 from raytrainer.run_record import (
@@ -32,18 +26,15 @@ from raytrainer.run_record import (
     asked_to_resume,
     command_of_this_program,
     how_to_resume,
+    read_record,
     write_record,
 )
-from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.record_files import read_sweep, read_trials
-from raytrainer.sweep.records import SweepRecord, seconds_ran
+from raytrainer.sweep.records import SweepRecord
 from raytrainer.sweep.report import BRINGS_PLOTLY, PAGE, show
 from raytrainer.sweep.results import Results, read_results
-from raytrainer.sweep.runner import Sweep, run_sweep
-from raytrainer.sweep.schedulers import scheduler
-from raytrainer.sweep.searchers import searcher
-from raytrainer.sweep.space import Space
-from raytrainer.sweep.tables import RESULTS, write_results
+from raytrainer.sweep.runner import run_sweep
+from raytrainer.sweep.tables import write_results
 from raytrainer.sweep.tracking import SweepTracking, tracked
 from raytrainer.sweep.wording import cause
 from raytrainer.tracking import Target, tracking_target
@@ -76,7 +67,7 @@ def _tune(sweep: SweepLoaded, folder: Store, address: str | None) -> None:
     if before is not None and before.state == "finished" and _is_concluded(sweep, folder):
         print(f"{folder.path} is finished")
         return
-    running = _prepared(sweep, folder, before, address) if before is None or before.state != "finished" else None
+    running = planned_sweep(sweep, folder, before, address) if before is None or before.state != "finished" else None
     target = _target(sweep)
     if before is None and "sweep.json" in folder.files(""):
         make_way(folder, target)
@@ -123,55 +114,6 @@ def _note(folder: Store, record: RunRecord, state: str) -> None:
     write_record(folder, dataclasses.replace(record, state=state, step=over, max_steps=len(trials)))
 
 
-def _prepared(sweep: SweepLoaded, folder: Store, before: SweepRecord | None, address: str | None) -> Sweep:
-    """Connect to Ray, and return what is to be run: the trials that are not over.
-
-    Raises:
-        UserError: a mistake that was found before the first trial.
-    """
-    storage = on_this_machine(sweep.base["run"]["storage_path"])
-    asked, space = sweep.tune, Space.of(sweep.space)
-    study = ConfigStudy(sweep, space, join(storage, "cache") if "task" in sweep.base else None)
-    ends = list(ends_of(space))
-    longest = _longest(sweep, study, ends)
-    scheduling = scheduler(asked, space, longest, sweep.root)
-    # Once before Ray is started, for what is wrong with it.
-    searcher(asked, space, sweep.base, scheduling, 0, sweep.root)
-    concurrent, apart = _connect(sweep, study, ends, address)
-    # Once, and not by each trial: the folder may be large, and a trial's machine need not have it.
-    study.sent = send_code(sweep.trial_config(study.complete(ends[0])))
-    searching, sampled = searcher(asked, space, sweep.base, scheduling, concurrent or 0, sweep.root)
-    ran = seconds_ran(before, read_trials(folder)) if before is not None else 0.0
-    total = searching.total_samples if searching.total_samples < sys.maxsize else None
-    return Sweep(
-        study=study,
-        folder=folder,
-        record=dataclasses.replace(before, ended=None, state="running") if before else _record(sweep, space),
-        space=sampled,
-        search=searching,
-        scheduler=scheduling,
-        trials=total,
-        max_concurrent=concurrent,
-        max_failures=asked.max_failures,
-        keep=asked.keep,
-        budget=Budget(asked.budget.seconds, asked.budget.gpu_hours, asked.budget.patience, before=ran),
-        apart=apart,
-        travelling=study.travelling,
-        code=study.sent.uri if study.sent else None,
-        resume=before is not None,
-    )
-
-
-def ends_of(space: Space) -> Iterator[dict[str, Any]]:
-    """Return samples from the ends of the space: everything at its first and at its last, and each value alone."""
-    values = {one.key: list(one.values or one.ends) for one in space.parameters}
-    for end in (0, -1):
-        corner = {key: given[end] for key, given in values.items()}
-        yield corner
-        for key, given in values.items():
-            yield from ({**corner, key: value} for value in given)
-
-
 def _what_is_there(sweep: SweepLoaded, folder: Store) -> SweepRecord | None:
     """Return the record of the sweep to go on with, None to begin anew.
 
@@ -198,72 +140,13 @@ def _what_is_there(sweep: SweepLoaded, folder: Store) -> SweepRecord | None:
     raise ArgumentsError(Problem("name", sweep.name, f"there is a sweep of that name, {before.state}", fix))
 
 
-def _longest(sweep: SweepLoaded, study: ConfigStudy, ends: list[dict[str, Any]]) -> int | None:
-    """Build the training arguments at the ends of the space, and return the steps of the longest trial if known.
-
-    Raises:
-        UserError: some do not go together.
-    """
-    steps = []
-    for end in ends:
-        config = sweep.trial_config(study.complete(end))
-        if isinstance(config, Script):
-            return None
-        steps.append(study.planned(config).arguments.max_steps)
-    return max(steps) if min(steps) > 0 else None
-
-
-def _connect(
-    sweep: SweepLoaded, study: ConfigStudy, ends: list[dict[str, Any]], address: str | None
-) -> tuple[int | None, bool]:
-    """Connect to Ray, and find out how many trials it has room for.
-
-    Returns:
-        How many trials run at a time, None where an autoscaler brings room and nobody knows how much; whether some have
-        workers of their own, beside the trial's process.
-    """
-
-    def largest() -> ScalingConfig:
-        return max((study.scaling(study.complete(end)) for end in ends), key=lambda scaling: scaling.max_workers)
-
-    asked = sweep.tune.max_concurrent_trials
-    wanted = asked if isinstance(asked, int) else 1
-    cluster.connect(math.ceil(wanted * cluster.cpus(largest())), address)
-    scaling = largest()  # which may follow from the cluster
-    if missing := cluster.check_supply(scaling, scaling.max_workers):
-        print(missing, file=sys.stderr, flush=True)
-    apart = study.apart(scaling)
-    room = cluster.room_for(scaling)
-    if room is None:
-        return (asked if isinstance(asked, int) else None), apart
-    trials = room // scaling.max_workers
-    return (min(asked, trials) if isinstance(asked, int) else trials), apart
-
-
-def _record(sweep: SweepLoaded, space: Space) -> SweepRecord:
-    asked = sweep.tune
-    search, scheduling = asked.searching, asked.scheduling
-    return SweepRecord(
-        name=sweep.name,
-        metric=asked.metrics,
-        mode=list(asked.modes),
-        scope=asked.scope,
-        search={search[0]: search[1]},
-        scheduler={scheduling[0]: scheduling[1]},
-        seed=asked.seed,
-        repeats=asked.repeats,
-        space=space.describe(),
-    )
-
-
 def _is_concluded(sweep: SweepLoaded, folder: Store) -> bool:
-    """Tell whether all is there that follows the trials: the last of it, the results or the refit."""
-    last = "refit/outcome.json" if sweep.tune.refit else RESULTS
+    """Tell whether all is there that follows the trials; a refit may have been asked for since."""
     try:
-        folder.read(last)
-    except FileNotFoundError:
+        concluded = read_record(folder).state == "finished"
+    except (FileNotFoundError, ValueError):
         return False
-    return True
+    return concluded and not (sweep.tune.refit and "outcome.json" not in folder.files("refit"))
 
 
 def _record_winner(sweep: SweepLoaded, results: Results, tracking: SweepTracking, model: str | None) -> None:

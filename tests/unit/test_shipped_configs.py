@@ -14,7 +14,7 @@ from raytrainer.keeping import Keep, keep
 from raytrainer.launch.cheap import without_effect
 from raytrainer.launch.config_study import ConfigStudy
 from raytrainer.launch.plan import plan
-from raytrainer.launch.tune import ends_of
+from raytrainer.launch.sweep_plan import ends_of
 from raytrainer.sweep.schedulers import scheduler
 from raytrainer.sweep.searchers import searcher
 from raytrainer.sweep.space import Space
