@@ -18,12 +18,13 @@ from raytrainer.checkpoints import Store, on_this_machine
 from raytrainer.claim import claimed
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.importing import imported_meanwhile
+from raytrainer.job import OF_MLFLOW, Job, ray_run
 from raytrainer.keeping import checkpoint_store, has_storage, keep, run_folder
 from raytrainer.precision import Precision
 from raytrainer.recorded import Recorded
 from raytrainer.recording import Recording
 from raytrainer.resuming import Recovery
-from raytrainer.run import OF_MLFLOW, Job, Outcome, ray_run
+from raytrainer.run import Outcome
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, asked_to_resume
 from raytrainer.staying import arrived, let_go
 from raytrainer.tracking import Target, Tracker, open_tracker, tracking_target, ui_command

@@ -16,6 +16,7 @@ from ray.train.v2.api.config import RunConfig, ScalingConfig
 
 from raytrainer.backend import ProcessGroupConfig
 from raytrainer.early import EarlyWorkers, Preparation, early_workers
+from raytrainer.errors import TrainingFailed
 from raytrainer.orders import own_sources
 from raytrainer.ray_train import GroupTrainer, ray_train_settings
 from raytrainer.relay import relay_here
@@ -89,6 +90,7 @@ class Group:
         self._number = -1
         self._order: ray.ObjectRef[bytes] | None = None
         self._done: ray.ObjectRef[int] | None = None
+        self._closed = self.relay.closed.remote()
         self._began = time.time()
         self._sources: set[str] = set()
         self._cluster = _cluster()
@@ -139,14 +141,19 @@ class Group:
         Raises:
             TrainingFailedError: what ended the run.
             ActorDiedError: the controller is gone.
+            TrainingFailed: the relay is gone, and no worker can be heard, however often it is started.
         """
         assert self._trainer is not None
-        ends: list[Any] = [self._trainer.running, *([self._done] if self._done is not None else [])]
-        ready, _ = ray.wait(ends, num_returns=1)
-        if self._done in ready:
-            self.starts = ray.get(self._done)
-        else:
+        of_relay: list[Any] = [self._closed, *([self._done] if self._done is not None else [])]
+        (first,), _ = ray.wait([self._trainer.running, *of_relay], num_returns=1)
+        if first == self._trainer.running:
             self._trainer.result()
+            return
+        try:
+            self.starts = ray.get(first)
+        except ray.exceptions.RayActorError as death:
+            why = str(death).strip().splitlines()[0]
+            raise TrainingFailed(f"the process that the workers and this program meet in is gone: {why}") from death
 
     def end(self) -> None:
         """Let the workers go that have nothing to do, and wait until what they had is free."""

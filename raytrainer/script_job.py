@@ -17,8 +17,8 @@ from ray.train.v2.api.config import RunConfig, ScalingConfig
 from raytrainer.checkpoints import Store
 from raytrainer.early import Preparation
 from raytrainer.events import Evaluated
+from raytrainer.job import travelling_variables
 from raytrainer.ray_train import watches_preemptions
-from raytrainer.run import travelling_variables
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE, RESUME_VARIABLE
 from raytrainer.script_order import ScriptOrder
 from raytrainer.script_worker import script_loop
@@ -30,7 +30,7 @@ _SETS_VARIABLES = re.compile(r"environ|putenv|dotenv")
 
 @dataclass(frozen=True)
 class ScriptJob:
-    """A script that runs as ``__main__`` on every worker of a group; see ``raytrainer.run.Work``.
+    """A script that runs as ``__main__`` on every worker of a group; see ``raytrainer.job.Work``.
 
     Args:
         target: the script's path, absolute, or the module's name.

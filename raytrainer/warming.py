@@ -16,7 +16,7 @@ from ray.train import RunConfig, ScalingConfig
 from raytrainer import cluster
 from raytrainer.early import Preparation
 from raytrainer.group import Group, Plan
-from raytrainer.run import OF_MLFLOW, ray_run, travelling_variables
+from raytrainer.job import OF_MLFLOW, ray_run, travelling_variables
 from raytrainer.staying import expect
 from raytrainer.where import on_driver
 from raytrainer.worker import train_loop

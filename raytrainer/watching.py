@@ -12,8 +12,9 @@ from ray.train.v2._internal.constants import VALIDATE_STORAGE_MARKER_FILENAME
 from raytrainer.checkpoints import Store
 from raytrainer.errors import Interrupted
 from raytrainer.events import Note
+from raytrainer.job import Job
 from raytrainer.progress import Progress
-from raytrainer.run import Job, Outcome, fit
+from raytrainer.run import Outcome, fit
 from raytrainer.run_record import Recorder, RunRecord, command_of_this_program, how_to_go_on
 from raytrainer.sinks import Sink
 from raytrainer.tracking import Tracker, ui_command

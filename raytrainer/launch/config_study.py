@@ -14,9 +14,9 @@ from raytrainer import cluster
 from raytrainer.checkpoints import parted
 from raytrainer.config.schema import Script
 from raytrainer.config.section import Storage, Trained
+from raytrainer.job import OF_MLFLOW, Work
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import Sent
-from raytrainer.run import OF_MLFLOW, Work
 from raytrainer.script_job import ScriptJob
 from raytrainer.sweep.known import of_base
 from raytrainer.sweep.record_files import folder_name

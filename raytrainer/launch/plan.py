@@ -19,12 +19,12 @@ from raytrainer.config.schema import OwnTrainer, Task
 from raytrainer.config.section import Common, Trained
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
+from raytrainer.job import OF_MLFLOW, Job
 from raytrainer.keeping import keep
 from raytrainer.launch.scaling import scaling_config
 from raytrainer.launch.sending import Sent
 from raytrainer.launch.variables import unset
 from raytrainer.resuming import Recovery
-from raytrainer.run import OF_MLFLOW, Job
 from raytrainer.run_record import ALLOW_CHANGES_VARIABLE
 from raytrainer.scratch import scratch_folder
 from raytrainer.tasks.factory import TaskFactory

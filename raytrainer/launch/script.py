@@ -13,12 +13,13 @@ from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, Sca
 from raytrainer import cluster
 from raytrainer.claim import claimed
 from raytrainer.errors import ArgumentsError, Interrupted, ScriptFailed, TrainingFailed
+from raytrainer.job import OF_MLFLOW
 from raytrainer.launch.script_call import ScriptCall, problems
 from raytrainer.launch.script_records import Records, tracking_of
 from raytrainer.launch.script_sinks import Shown
 from raytrainer.launch.sending import send_folder
 from raytrainer.progress import Progress
-from raytrainer.run import OF_MLFLOW, fit
+from raytrainer.run import fit
 from raytrainer.script_job import ScriptJob
 from raytrainer.tracking import check_store
 

@@ -19,7 +19,7 @@ from raytrainer import cluster, shipping
 from raytrainer.checkpoints import Store
 from raytrainer.claim import claimed
 from raytrainer.errors import ArgumentsError, Problem, TrainingFailed
-from raytrainer.run import OF_MLFLOW, Job
+from raytrainer.job import OF_MLFLOW, Job
 from raytrainer.searching.drawing import Drawing, drawing
 from raytrainer.searching.folder import Began, begin
 from raytrainer.searching.goals import Goals

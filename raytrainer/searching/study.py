@@ -14,8 +14,8 @@ from raytrainer.checkpoints import Store, parted
 from raytrainer.deepspeed_config import config_for, read_config
 from raytrainer.errors import ArgumentsError, Problem
 from raytrainer.events import Evaluated
+from raytrainer.job import Job
 from raytrainer.recording import Recording
-from raytrainer.run import Job
 from raytrainer.searching.goals import Goals
 from raytrainer.searching.names import Names
 from raytrainer.searching.values import TrialValues

@@ -10,8 +10,8 @@ from ray.train.v2._internal.execution.train_fn_utils import LocalTrainFnUtils, s
 
 from raytrainer.cluster import default_scaling
 from raytrainer.events import Evaluated, Event, Saved
+from raytrainer.job import Job
 from raytrainer.order import Result
-from raytrainer.run import Job
 from raytrainer.sinks import Sink
 from raytrainer.where import here
 from raytrainer.wire import Verdict, Wish

@@ -25,7 +25,7 @@ from raytrainer import cluster
 from raytrainer.checkpoints import Store
 from raytrainer.environment import environment
 from raytrainer.errors import Interrupted
-from raytrainer.run import travelling_variables
+from raytrainer.job import travelling_variables
 from raytrainer.sweep.budget import Budget
 from raytrainer.sweep.overseer import Overseer
 from raytrainer.sweep.record_files import folder_name, read_trials, write_sweep

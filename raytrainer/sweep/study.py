@@ -11,9 +11,9 @@ from ray.train.v2.api.config import ScalingConfig
 from raytrainer import shipping
 from raytrainer.checkpoints import Store
 from raytrainer.events import Evaluated
+from raytrainer.job import Job, Work
 from raytrainer.keeping import Keep
 from raytrainer.resuming import Recovery
-from raytrainer.run import Job, Work
 from raytrainer.sinks import Sink
 from raytrainer.wire import Verdict
 

@@ -12,8 +12,9 @@ from typing import Any
 import ray
 
 from raytrainer.checkpoints import Store, join
+from raytrainer.listener import Listener
 from raytrainer.patience import patiently
-from raytrainer.relay import Listener, relay_here
+from raytrainer.relay import relay_here
 from raytrainer.secrets import masked
 from raytrainer.sweep.record_files import trial_folder
 from raytrainer.sweep.records import TrialRecord

@@ -17,8 +17,9 @@ from ray.tune.result import DONE, RESULT_DUPLICATE
 from raytrainer.checkpoints import Store
 from raytrainer.errors import TrainingFailed
 from raytrainer.events import Evaluated
+from raytrainer.job import Job
 from raytrainer.orders import find_modules_in, free_memory
-from raytrainer.run import Job, fit
+from raytrainer.run import fit
 from raytrainer.sweep.here import run_here
 from raytrainer.sweep.record_files import read_end, read_trial, trial_folder
 from raytrainer.sweep.recorder import Recorder

@@ -13,7 +13,8 @@ from pathlib import Path
 import ray
 
 from raytrainer.events import Evaluated, Event, Note
-from raytrainer.relay import Listener, relay_here
+from raytrainer.listener import Listener
+from raytrainer.relay import relay_here
 from raytrainer.wire import RelayWire, Verdict
 
 _VERDICTS = [Verdict.GO_ON, Verdict.SAVE, Verdict.STOP]

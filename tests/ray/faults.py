@@ -269,10 +269,10 @@ def faulty_trainer(
     )
 
 
-def controller_pids() -> list[int]:
-    """Return the processes of Ray Train's controllers."""
+def actor_pids(kind: str) -> list[int]:
+    """Return the processes of the actors whose class has this in its name: ``Controller``, ``Relay``."""
     actors = ray._private.state.actors().values()
-    return [actor["Pid"] for actor in actors if actor["State"] == "ALIVE" and "Controller" in actor["ActorClassName"]]
+    return [actor["Pid"] for actor in actors if actor["State"] == "ALIVE" and kind in actor["ActorClassName"]]
 
 
 def processes_with(name: str, value: str) -> list[psutil.Process]:

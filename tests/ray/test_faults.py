@@ -26,6 +26,7 @@ from raytrainer.errors import ArgumentsError, TrainingFailed
 from raytrainer.events import Event, Note
 from raytrainer.manifests import damage
 from raytrainer.run import fit
+from raytrainer.staying import KEEP_VARIABLE
 from tests.ray.faults import (
     DEADLINE_S,
     Diary,
@@ -36,7 +37,7 @@ from tests.ray.faults import (
     Point,
     Stuck,
     Trained,
-    controller_pids,
+    actor_pids,
     faulty_trainer,
     meanwhile,
     processes_with,
@@ -119,16 +120,34 @@ def test_a_killed_controller(tmp_path: Path, undisturbed: Trained, ray_cluster: 
     def kill() -> None:
         holds.wait()
         until((tmp_path / "out" / "checkpoint-6" / "manifest.json").exists)
-        (controller,) = controller_pids()
+        (controller,) = actor_pids("Controller")
         os.kill(controller, signal.SIGKILL)
         holds.release()
 
     with meanwhile(kill):
         trainer.train()
     Trained.of(trainer).assert_equal(undisturbed)
-    assert not controller_pids()
+    assert not actor_pids("Controller")
     until(lambda: actors_alive() <= before, "actors to go")
     until(lambda: not [g for g in ray.util.placement_group_table().values() if g["state"] == "CREATED"])
+    until(lambda: ray.available_resources().get("CPU") == 4, "the slots to be free again")
+
+
+@pytest.mark.slow
+def test_a_killed_relay_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None) -> None:
+    """However often the workers may be started anew, nobody would hear them."""
+    monkeypatch.setenv(KEEP_VARIABLE, "0")
+    holds = Holds(tmp_path, 7)
+    trainer = faulty_trainer(tmp_path / "out", [holds], failures=-1)
+
+    def kill() -> None:
+        holds.wait()
+        (relay,) = actor_pids("Relay")
+        os.kill(relay, signal.SIGKILL)
+        holds.release()
+
+    with meanwhile(kill), pytest.raises(TrainingFailed, match=r"meet in is gone: .*died"):
+        trainer.train()
     until(lambda: ray.available_resources().get("CPU") == 4, "the slots to be free again")
 
 

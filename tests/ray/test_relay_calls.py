@@ -14,7 +14,8 @@ from typing import NoReturn
 import pytest
 
 from raytrainer.events import Evaluated
-from raytrainer.relay import Listener, relay_here
+from raytrainer.listener import Listener
+from raytrainer.relay import relay_here
 from raytrainer.wire import RelayWire, Verdict
 from tests.waiting import until
 

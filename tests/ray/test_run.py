@@ -16,7 +16,8 @@ from transformers import TrainerCallback
 from raytrainer import RayTrainer, RayTrainingArguments
 from raytrainer.errors import PrecisionError
 from raytrainer.events import Began, Event, Logged, Note, Phase, Saved
-from raytrainer.relay import Listener, relay_here
+from raytrainer.listener import Listener
+from raytrainer.relay import relay_here
 from raytrainer.run import fit
 from tests.ray.recipes import COMMON, classify_words
 from tests.waiting import until

@@ -10,8 +10,8 @@ from pyarrow import fs as filesystems
 from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from transformers import TrainingArguments
 
+from raytrainer.job import ray_run
 from raytrainer.keeping import Keep, checkpoint_store, has_storage, keep, run_folder
-from raytrainer.run import ray_run
 
 OUT = "/data/out"
 

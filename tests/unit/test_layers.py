@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
             "metering",
             "monitoring",
             "relay",
+            "listener",
             "order",
             "orders",
             "handover",
@@ -42,7 +43,7 @@ LAYERS: list[set[str]] = [
     {"worker"},
     {
         *("backend", "failures", "resizing", "start_clock", "early", "meeting", "ready", "ray_train", "group"),
-        *("staying", "run", "warming", "watching", "script"),
+        *("staying", "job", "run", "warming", "watching", "script"),
     },
     {"sweep"},
     {"recording", "checks"},
@@ -83,6 +84,7 @@ GROUPS = [
     ],
     [
         "relay",
+        "listener",
         "stopping",
         "resuming",
         "order",
@@ -100,7 +102,7 @@ GROUPS = [
     ["ranks", "holding"],
     [
         *("backend", "failures", "resizing", "start_clock", "early", "meeting", "ready", "ray_train", "group"),
-        *("staying", "run", "warming", "watching", "script_job"),
+        *("staying", "job", "run", "warming", "watching", "script_job"),
     ],
     [
         *("script_order", "script_main", "script_output", "script_storage", "script_imports", "script_hooks"),

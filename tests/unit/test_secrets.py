@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raytrainer.errors import Problem
-from raytrainer.run import OF_MLFLOW, travelling_variables
+from raytrainer.job import OF_MLFLOW, travelling_variables
 from raytrainer.secrets import has_credentials, masked, names_secret, shown, without_secrets
 
 
