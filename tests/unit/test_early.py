@@ -16,13 +16,14 @@ from raytrainer.early import Preparation, prepare
 from raytrainer.script_job import ScriptJob
 
 VISIBLE = ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"]
+SHARED = "TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str | None]]]:
     """Collect which GPUs each import sees."""
     seen: list[list[str | None]] = []
-    for name in VISIBLE:
+    for name in [*VISIBLE, SHARED]:
         monkeypatch.setenv(name, "")  # gets it restored
         monkeypatch.delenv(name)
 
@@ -54,10 +55,9 @@ def test_so_it_does_with_rocm(seen: list[list[str | None]]) -> None:
     assert seen == [["0,2", "0,2"]]
 
 
-def test_unless_the_user_wants_none_shared(seen: list[list[str | None]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES", raising=False)
+def test_unless_the_user_wants_none_shared(seen: list[list[str | None]]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "2"
-    prepare(Preparation({"TRAIN_ENABLE_SHARE_CUDA_VISIBLE_DEVICES": "0"}, ("first",)), 2, *GROUP)
+    prepare(Preparation({SHARED: "0"}, ("first",)), 2, *GROUP)
     assert seen == [["2", None]]
 
 
