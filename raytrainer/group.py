@@ -144,8 +144,7 @@ class Group:
             TrainingFailed: the relay is gone, and no worker can be heard, however often it is started.
         """
         assert self._trainer is not None
-        of_relay: list[Any] = [self._closed, *([self._done] if self._done is not None else [])]
-        (first,), _ = ray.wait([self._trainer.running, *of_relay], num_returns=1)
+        (first,), _ = ray.wait([self._trainer.running, *self._awaited()], num_returns=1)
         if first == self._trainer.running:
             self._trainer.result()
             return
@@ -176,9 +175,16 @@ class Group:
 
     def _forget(self) -> None:
         if _cluster() == self._cluster:
+            # Each call that a killed actor has not answered, Ray reports to the user as failed and about to be retried.
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get([self.relay.close.remote(), *self._awaited()], timeout=_END_S)
             ray.kill(self.relay)
             self._dismiss()
         self._trainer = None
+
+    def _awaited(self) -> list[Any]:
+        """Return the calls of the relay that this program waits for."""
+        return [self._closed, *([self._done] if self._done is not None else [])]
 
     def _dismiss(self) -> None:
         if self._early is not None:

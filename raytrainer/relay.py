@@ -93,14 +93,16 @@ class Relay:
 
     @_sure
     async def idle(self, number: int, ranks: int) -> int:
-        """Return when all ranks have carried out an order; how often rank 0 has begun with it."""
+        """Return when all ranks have carried out an order, or none will; how often rank 0 has begun with it."""
         async with self._posted:
-            await self._posted.wait_for(lambda: sum(done >= number for done in self._idle.values()) >= ranks)
+            await self._posted.wait_for(
+                lambda: self._closed or sum(done >= number for done in self._idle.values()) >= ranks
+            )
             return self._starts
 
     @_sure
     async def close(self) -> None:
-        """Let the workers go that wait for an order."""
+        """Let the workers go that wait for an order, and answer who waits for them."""
         async with self._posted:
             self._closed = True
             self._posted.notify_all()
